@@ -1,0 +1,130 @@
+//! Everything one decision may look at, read once per tick.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ErrorKind;
+
+/// What was seen of one service in one tick.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Observation {
+    /// One per configured source. A source that could not be read is present as `unreadable`: a gap, not a zero.
+    pub samples: Vec<Sample>,
+    /// What the target says of itself.
+    pub status: TargetStatus,
+}
+
+/// What one source answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sample {
+    /// The source's name.
+    pub source: String,
+    /// The reading, or why there is none.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+/// A reading, or why there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The source was read.
+    Reading(Reading),
+    /// The source could not be read.
+    Unreadable(Unreadable),
+}
+
+/// How much work is waiting, and when that was true.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Reading {
+    /// When the provider took the number; the time of the call where the provider does not say.
+    pub taken_at: Timestamp,
+    /// The number or numbers.
+    #[serde(flatten)]
+    pub amount: Amount,
+}
+
+/// What a source can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Amount {
+    /// A queue: messages by where they are.
+    Queue(QueueDepth),
+    /// A metric: one number.
+    Gauge {
+        /// The metric's value.
+        #[schemars(with = "f64", range(min = 0.0))]
+        value: Finite,
+    },
+}
+
+/// Messages of a queue by where they are. An absent number means that the provider cannot tell it, never zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueueDepth {
+    /// Messages that wait and can be received now.
+    pub backlog: u64,
+    /// Messages received and not yet acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
+    /// Messages that wait and cannot be received yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delayed: Option<u64>,
+    /// Age of the oldest waiting message in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_age_secs: Option<u64>,
+}
+
+/// A number that is neither NaN nor infinite nor negative.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Finite(f64);
+
+impl Finite {
+    /// The number as a float.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Finite {
+    type Error = String;
+
+    fn try_from(value: f64) -> Result<Self, String> {
+        match value.is_finite() && 0.0 <= value {
+            true => Ok(Self(value)),
+            false => Err(format!("{value} is not a finite number of at least 0")),
+        }
+    }
+}
+
+impl From<Finite> for f64 {
+    fn from(value: Finite) -> Self {
+        value.0
+    }
+}
+
+/// Why there is no number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unreadable {
+    /// The remedy it calls for.
+    pub kind: ErrorKind,
+    /// What was being done, to what, and what stood in the way.
+    pub detail: String,
+}
+
+/// What a target says of the service. All counts in tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetStatus {
+    /// How many were asked for.
+    pub desired: u32,
+    /// How many run.
+    pub running: u32,
+    /// How many are being started.
+    pub pending: u32,
+    /// Whether a new version is being rolled out.
+    pub rolling_out: bool,
+}

@@ -1,0 +1,121 @@
+//! How one service is decided: its policies, its bounds and its guards.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::policy::Policy;
+
+/// How one service is decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// The policies, 1 to 16. Each proposes a count for each readable source; the largest proposal wins.
+    #[schemars(length(min = 1, max = 16))]
+    pub policies: Vec<Policy>,
+    /// The bounds that nothing leaves.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// Quiet time after a scale-out before another one, in seconds, strictly: at exactly this age it still runs.
+    /// Inside it a step counts from the count before, and a step of `scaling_step_count` tasks or more does not wait.
+    #[serde(default = "two_minutes")]
+    #[schemars(range(max = 604_800))]
+    pub scale_out_cooldown_secs: u64,
+    /// Quiet time after a scale-in, a scale-out or first sight of the service before a scale-in, in seconds, strictly.
+    #[serde(default = "two_minutes")]
+    #[schemars(range(max = 604_800))]
+    pub scale_in_cooldown_secs: u64,
+    /// Which scale-outs do not wait for the scale-out cooldown: `step` those of at least `scaling_step_count` tasks,
+    /// `always` all of them and without credit for tasks that are still starting, `never` none.
+    #[serde(default)]
+    pub priority_override: PriorityOverride,
+    /// The smallest scale-out, in tasks, that does not wait for the scale-out cooldown.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1))]
+    pub scaling_step_count: u32,
+    /// The fraction of the desired count that must remain after one scale-in, 0 to 1; the product is truncated, so that
+    /// below 1 at least one task can go.
+    #[serde(default = "ninety_nine_hundredths")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_remaining_fraction: f64,
+    /// Which messages of a queue count: `backlog` those that wait, `combined` those that wait or are in flight.
+    #[serde(default)]
+    pub load: Load,
+    /// How old a reading may be, in seconds, before it counts as unreadable.
+    #[serde(default = "five_minutes")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub max_reading_age_secs: u64,
+    /// Whether to scale out although the state cannot be read. Another invocation's step may then be repeated, up to the bounds.
+    #[serde(default)]
+    pub allow_scale_out_without_state: bool,
+}
+
+/// The least and the most tasks, both inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// The least tasks; 0 allows scaling to zero.
+    #[serde(default = "ten")]
+    pub min: u32,
+    /// The most tasks; at least `min`.
+    #[serde(default = "three_hundred")]
+    pub max: u32,
+}
+
+impl Bounds {
+    /// Returns the nearest count within the bounds.
+    pub fn clamp(self, count: u32) -> u32 {
+        // Not `Ord::clamp`, which panics on bounds that cross; configuration refuses those, and `max` wins here.
+        count.max(self.min).min(self.max)
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { min: ten(), max: three_hundred() }
+    }
+}
+
+/// Which scale-outs do not wait for the scale-out cooldown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "explained at `Rules::priority_override`; docs here would split the schema's list of values")]
+pub enum PriorityOverride {
+    #[default]
+    Step,
+    Always,
+    Never,
+}
+
+/// Which messages of a queue count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "explained at `Rules::load`; docs here would split the schema's list of values")]
+pub enum Load {
+    #[default]
+    Backlog,
+    Combined,
+}
+
+fn ten() -> u32 {
+    10
+}
+
+fn three_hundred() -> u32 {
+    300
+}
+
+fn five() -> u32 {
+    5
+}
+
+fn two_minutes() -> u64 {
+    120
+}
+
+fn five_minutes() -> u64 {
+    300
+}
+
+fn ninety_nine_hundredths() -> f64 {
+    0.99
+}

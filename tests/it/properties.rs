@@ -1,0 +1,259 @@
+//! What holds for every decision, tried on random ones. `tests/mutations.json` shows each of them able to fail.
+
+use jiff::SignedDuration;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tidegate::core::{
+    Action, Decision, Intent, Load, Observation, Past, Policy, PriorityOverride, Rules, Sample, State, Threshold, Unreadable,
+    decide,
+};
+use tidegate::error::ErrorKind;
+
+use crate::support::{decide_at, noon, noon_plus, rules_with, seen, unreadable, waiting};
+
+fn thresholds() -> impl Strategy<Value = Threshold> {
+    (0.0..2000.0_f64, 0.0..1.0_f64, 0.0..2.0_f64).prop_map(|(out, part, tasks_per_message)| Threshold {
+        scale_out_threshold: out,
+        scale_in_threshold: out * part,
+        tasks_per_message,
+    })
+}
+
+prop_compose! {
+    fn any_rules()(
+        threshold in thresholds(),
+        min in 0..50_u32,
+        span in 0..500_u32,
+        out_secs in 0..400_u64,
+        in_secs in 0..400_u64,
+        which in 0..3_usize,
+        steps in 1..40_u32,
+        fraction in 0.0..=1.0_f64,
+        combined in any::<bool>(),
+        without_state in any::<bool>(),
+    ) -> Rules {
+        Rules {
+            scale_out_cooldown_secs: out_secs,
+            scale_in_cooldown_secs: in_secs,
+            priority_override: [PriorityOverride::Step, PriorityOverride::Always, PriorityOverride::Never][which],
+            scaling_step_count: steps,
+            min_remaining_fraction: fraction,
+            load: if combined { Load::Combined } else { Load::Backlog },
+            allow_scale_out_without_state: without_state,
+            ..rules_with(min, min + span, threshold)
+        }
+    }
+}
+
+fn any_sample() -> impl Strategy<Value = Sample> {
+    let kinds = prop::sample::select(vec![ErrorKind::Denied, ErrorKind::Timeout, ErrorKind::Malformed]);
+    prop_oneof![
+        4 => (0..20_000_u64).prop_map(|backlog| waiting("queue", backlog)),
+        1 => any::<u64>().prop_map(|backlog| waiting("queue", backlog)),
+        1 => kinds.prop_map(|kind| unreadable("queue", kind)),
+    ]
+}
+
+prop_compose! {
+    fn any_seen()(
+        desired in 0..600_u32,
+        samples in vec(any_sample(), 0..4),
+        rolling_out in any::<bool>(),
+    ) -> Observation {
+        let mut seen = seen(desired, samples);
+        seen.status.rolling_out = rolling_out;
+        seen
+    }
+}
+
+prop_compose! {
+    fn any_action()(ago in -300.0..1000.0_f64, from in 0..600_u32, to in 0..600_u32, less in 0..100_u32) -> Action {
+        Action { at: noon_plus(-ago), from, to, base: from.saturating_sub(less) }
+    }
+}
+
+prop_compose! {
+    fn any_state()(
+        since in -300.0..5000.0_f64,
+        last_out in prop::option::of(any_action()),
+        last_in in prop::option::of(any_action()),
+        pending in prop::option::of(any_action()),
+    ) -> State {
+        let pending = pending.map(|Action { at, from, to, .. }| Intent { at, from, to });
+        State { since: noon_plus(-since), last_out, last_in, pending }
+    }
+}
+
+fn any_past() -> impl Strategy<Value = Past> {
+    let why = Unreadable { kind: ErrorKind::Denied, detail: "it could not be read".to_owned() };
+    prop_oneof![
+        1 => Just(Past::Absent),
+        6 => any_state().prop_map(Past::Known),
+        1 => prop::option::of(any_state()).prop_map(move |remembered| Past::Unreadable { why: why.clone(), remembered }),
+    ]
+}
+
+/// What is seen once a decision was carried out.
+fn carried_out(seen: &Observation, decision: &Decision) -> Observation {
+    let mut after = seen.clone();
+    after.status.desired = decision.desired;
+    after
+}
+
+fn confirmed(mut state: State) -> State {
+    state.confirm();
+    state
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, max_global_rejects: 1_000_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_set_is_within_bounds(rules in any_rules(), seen in any_seen(), past in any_past()) {
+        let (decision, _) = decide(&rules, &seen, &past, noon());
+        let moved = decision.desired != decision.current;
+        prop_assert!(!moved || (rules.bounds.min..=rules.bounds.max).contains(&decision.desired), "{decision:?}");
+        prop_assert!(!decision.reasons.is_empty());
+        let readable = !matches!(past, Past::Unreadable { .. });
+        let inside = rules.bounds.clamp(decision.current) == decision.current;
+        prop_assert!(moved || inside || !readable, "stayed outside the bounds: {decision:?}");
+    }
+
+    #[test]
+    fn an_unreadable_source_never_scales_in(
+        rules in any_rules(),
+        mut seen in any_seen(),
+        past in any_past(),
+        at in any::<prop::sample::Index>(),
+    ) {
+        seen.samples.insert(at.index(seen.samples.len() + 1), unreadable("broken", ErrorKind::Denied));
+        let (decision, _) = decide(&rules, &seen, &past, noon());
+        // Above the upper bound the count moves to it, which needs no reading.
+        prop_assert!(decision.current.min(rules.bounds.max) <= decision.desired, "{decision:?}");
+    }
+
+    #[test]
+    fn without_a_readable_source_nothing_moves_within_bounds(rules in any_rules(), mut seen in any_seen(), past in any_past()) {
+        seen.samples = vec![unreadable("broken", ErrorKind::Timeout)];
+        let (decision, _) = decide(&rules, &seen, &past, noon());
+        let inside = rules.bounds.clamp(decision.current) == decision.current;
+        prop_assert!(!inside || decision.desired == decision.current, "{decision:?}");
+    }
+
+    #[test]
+    fn unreadable_state_never_scales_in(rules in any_rules(), seen in any_seen(), remembered in prop::option::of(any_state())) {
+        let why = Unreadable { kind: ErrorKind::Denied, detail: "it could not be read".to_owned() };
+        let (decision, _) = decide(&rules, &seen, &Past::Unreadable { why, remembered }, noon());
+        prop_assert!(decision.current <= decision.desired, "{decision:?}");
+        prop_assert!(rules.allow_scale_out_without_state || decision.current == decision.desired, "{decision:?}");
+    }
+
+    #[test]
+    fn a_deployment_under_way_never_scales_in(rules in any_rules(), mut seen in any_seen(), past in any_past()) {
+        seen.status.rolling_out = true;
+        let (decision, _) = decide(&rules, &seen, &past, noon());
+        prop_assert!(decision.current.min(rules.bounds.max) <= decision.desired, "{decision:?}");
+    }
+
+    #[test]
+    fn more_load_never_means_fewer_tasks(
+        rules in any_rules(),
+        current in 0..600_u32,
+        less in 0..20_000_u64,
+        more in 0..20_000_u64,
+        past in any_past(),
+    ) {
+        let Policy::Threshold(threshold) = &rules.policies[0];
+        prop_assume!(threshold.scale_in_threshold * threshold.tasks_per_message <= f64::from(current));
+        let desired = |backlog| decide(&rules, &seen(current, vec![waiting("queue", backlog)]), &past, noon()).0.desired;
+        prop_assert!(desired(less.min(more)) <= desired(less.max(more)));
+    }
+
+    #[test]
+    fn the_same_tick_again_changes_nothing(rules in any_rules(), seen in any_seen(), past in any_past()) {
+        prop_assume!(rules.priority_override != PriorityOverride::Always);
+        prop_assume!(!matches!(past, Past::Unreadable { .. }));
+        let (first, state) = decide(&rules, &seen, &past, noon());
+        // Announced and done, but not confirmed; and confirmed.
+        for state in [state.clone(), confirmed(state)] {
+            let (second, _) = decide(&rules, &carried_out(&seen, &first), &Past::Known(state), noon());
+            prop_assert_eq!(first.desired, second.desired, "{:?} then {:?}", first, second);
+        }
+    }
+
+    #[test]
+    fn the_same_facts_within_the_cooldown_change_nothing(
+        rules in any_rules(),
+        seen in any_seen(),
+        state in any_state(),
+        later in 0.0..400.0_f64,
+    ) {
+        prop_assume!(rules.priority_override != PriorityOverride::Always);
+        let (first, state) = decide(&rules, &seen, &Past::Known(state), noon());
+        let cooldown = match first.direction() {
+            Some(_) => rules.scale_out_cooldown_secs.min(rules.scale_in_cooldown_secs),
+            None => return Ok(()),
+        };
+        prop_assume!(later <= cooldown as f64);
+        let now = noon() + SignedDuration::from_secs_f64(later);
+        let (second, _) = decide_at(&rules, &carried_out(&seen, &first), &Past::Known(confirmed(state)), now);
+        prop_assert_eq!(first.desired, second.desired, "{:?} then {:?}", first, second);
+    }
+
+    #[test]
+    fn one_scale_in_step_per_cooldown(
+        mut rules in any_rules(),
+        seen in any_seen(),
+        state in any_state(),
+        ticks in vec((0.0..400.0_f64, any_sample()), 1..30),
+    ) {
+        // Bounds that never pull, so that every scale-in is a step.
+        rules.bounds.max = u32::MAX;
+        let (mut seen, mut past, mut last_in) = (seen, Past::Known(state), None::<f64>);
+        let mut times: Vec<_> = ticks;
+        times.sort_by(|one, other| one.0.total_cmp(&other.0));
+        for (at, sample) in times {
+            seen.samples = vec![sample];
+            let (decision, state) = decide_at(&rules, &seen, &past, noon_plus(at));
+            if decision.desired < decision.current {
+                let quiet = last_in.is_none_or(|last| (rules.scale_in_cooldown_secs as f64) < at - last);
+                prop_assert!(quiet, "a second step {:?} s after the first at {:?}", at, last_in);
+                last_in = Some(at);
+            }
+            seen = carried_out(&seen, &decision);
+            past = Past::Known(confirmed(state));
+        }
+    }
+
+    #[test]
+    fn an_unfinished_scale_out_is_finished_to_the_same_count(
+        rules in any_rules(),
+        current in 0..100_u32,
+        backlog in 0..20_000_u64,
+        later in 0.0..400.0_f64,
+    ) {
+        prop_assume!(later <= rules.scale_out_cooldown_secs as f64);
+        let seen = seen(current, vec![waiting("queue", backlog)]);
+        let past = Past::Known(State::new(noon_plus(-86_400.0)));
+        let (first, announced) = decide(&rules, &seen, &past, noon());
+        prop_assume!(current < first.desired);
+        // The crash: announced, never set.
+        let (again, _) = decide_at(&rules, &seen, &Past::Known(announced), noon_plus(later));
+        prop_assert_eq!(first.desired, again.desired, "{:?} then {:?}", first, again);
+    }
+
+    #[test]
+    fn an_unfinished_scale_in_waits_for_the_cooldown(
+        rules in any_rules(),
+        current in 0..300_u32,
+        later in 0.0..400.0_f64,
+    ) {
+        prop_assume!(later <= rules.scale_in_cooldown_secs as f64);
+        let seen = seen(current, vec![waiting("queue", 0)]);
+        let past = Past::Known(State::new(noon_plus(-86_400.0)));
+        let (first, announced) = decide(&rules, &seen, &past, noon());
+        prop_assume!(first.desired < current && current <= rules.bounds.max);
+        let (again, _) = decide_at(&rules, &seen, &Past::Known(announced), noon_plus(later));
+        prop_assert_eq!(again.desired, current, "{:?} then {:?}", first, again);
+    }
+}
