@@ -244,7 +244,11 @@ fn load_of(sample: &Sample, rules: &Rules, now: Timestamp) -> Result<f64, Unread
     };
     let age = now.duration_since(reading.taken_at);
     if seconds(rules.max_reading_age_secs) < age {
-        return Err(stale(format!("the reading is {} s old, more than {} s", age.as_secs(), rules.max_reading_age_secs)));
+        return Err(stale(format!(
+            "the reading is {} s old, more than {} s",
+            age.as_secs(),
+            rules.max_reading_age_secs
+        )));
     }
     if age < -CLOCK_TOLERANCE {
         return Err(stale(format!("the reading is {} s in the future", -age.as_secs())));

@@ -78,7 +78,10 @@ impl Default for Bounds {
 /// Which scale-outs do not wait for the scale-out cooldown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "explained at `Rules::priority_override`; docs here would split the schema's list of values")]
+#[allow(
+    missing_docs,
+    reason = "explained at `Rules::priority_override`; docs here would split the schema's list of values"
+)]
 pub enum PriorityOverride {
     #[default]
     Step,

@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate::core::{
-    Action, Decision, Intent, Load, Observation, Past, Policy, PriorityOverride, Rules, Sample, State, Threshold, Unreadable,
-    decide,
+    Action, Decision, Intent, Load, Observation, Past, Policy, PriorityOverride, Rules, Sample, State, Threshold,
+    Unreadable, decide,
 };
 use tidegate::error::ErrorKind;
 

@@ -48,7 +48,12 @@ fn stepscale_target_is_equal_to_the_number() {
             Some(Direction::In) => "down",
             None => "none",
         };
-        assert_eq!((decision.desired, direction), (row.bounded, row.direction.as_str()), "{row:?}: {:?}", decision.reasons);
+        assert_eq!(
+            (decision.desired, direction),
+            (row.bounded, row.direction.as_str()),
+            "{row:?}: {:?}",
+            decision.reasons
+        );
         equal += 1;
     }
     assert_eq!((rows.len(), equal), (28, 25), "every row but the three that contradict themselves was compared");

@@ -1,0 +1,4 @@
+output "tidegate" {
+  description = "Everything that the module tells."
+  value       = module.tidegate
+}

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Shows that safety tests can fail: breaks the code as tests/mutations.json says and runs the test that must notice.
+
+Usage: scripts/mutants.py [NAME...]     all mutations, or those named
+
+The code is broken in a copy below the target folder, never in the checkout. Tests that need the emulators find them
+as scripts/test leaves them in the environment. Exits with 1 if a test does not notice.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
+COPY = TARGET / "mutants"
+
+
+def copy_checkout():
+    """Copies what git knows or would know; files that did not change keep their times, so that little is rebuilt."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
+    wanted = {name for name in listed if name and (ROOT / name).is_file()}
+    for old in [path for path in COPY.rglob("*") if path.is_file() and str(path.relative_to(COPY)) not in wanted]:
+        old.unlink()
+    for name in wanted:
+        source, copy = ROOT / name, COPY / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            shutil.copy(source, copy)
+
+
+def run(mutation):
+    """Returns what is wrong with a mutation, or nothing if its test noticed it."""
+    path = COPY / mutation["file"]
+    sound = path.read_text()
+    if sound.count(mutation["find"]) != 1:
+        return f"{mutation['file']} has its text {sound.count(mutation['find'])} times, not once"
+    kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
+    command = ["cargo", "test", "--locked", "--quiet", *kind, "--", "--exact", mutation["test"]]
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET), "RUST_BACKTRACE": "0"}
+    path.write_text(sound.replace(mutation["find"], mutation["replace"]))
+    try:
+        done = subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True, timeout=900)
+    finally:
+        path.write_text(sound)
+    output = done.stdout + done.stderr
+    if "error: could not compile" in output:
+        return "the broken code does not compile:\n" + output[-2000:]
+    if "running 1 test" not in output:
+        return f"there is no test {mutation['test']}:\n" + output[-2000:]
+    if done.returncode == 0:
+        return f"{mutation['test']} did not notice"
+    return None
+
+
+def main():
+    mutations = json.loads((ROOT / "tests" / "mutations.json").read_text())
+    chosen = [it for it in mutations if not sys.argv[1:] or it["name"] in sys.argv[1:]]
+    COPY.mkdir(parents=True, exist_ok=True)
+    copy_checkout()
+    failures = 0
+    for mutation in chosen:
+        wrong = run(mutation)
+        failures += wrong is not None
+        print(f"{'FAILED ' if wrong else 'noticed'} {mutation['name']}: {wrong or mutation['test']}", flush=True)
+    print(f"mutations: {len(chosen) - failures} passed, {failures} failed")
+    sys.exit(failures > 0 or not chosen)
+
+
+if __name__ == "__main__":
+    main()

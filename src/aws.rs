@@ -1,0 +1,278 @@
+//! What the AWS adapters share: settings of the clients, the account, and what AWS's errors mean.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextMut;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use http_body_util::Limited;
+use tokio::sync::OnceCell;
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Clients' settings, the account, and what was looked up once.
+#[derive(Debug)]
+pub(crate) struct Aws {
+    sdk: SdkConfig,
+    pub(crate) profile: Option<String>,
+    account: OnceCell<String>,
+    queue_urls: QueueUrls,
+}
+
+/// URLs of queues by name, so that a queue's URL is asked for once in the life of the process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct QueueUrls(Arc<Mutex<HashMap<String, String>>>);
+
+impl QueueUrls {
+    pub(crate) fn get(&self, key: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    pub(crate) fn put(&self, key: String, url: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, url);
+    }
+}
+
+impl Aws {
+    pub(crate) async fn new(config: &Config, function_arn: Option<&str>) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(config.region.clone()))
+            .retry_config(RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(100)))
+            .timeout_config(timeouts());
+        if let Some(profile) = &config.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(endpoint) = &config.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        let account = function_arn.and_then(account_of).map(str::to_owned);
+        Self {
+            sdk: loader.load().await,
+            profile: config.profile.clone(),
+            account: OnceCell::new_with(account),
+            queue_urls: QueueUrls::default(),
+        }
+    }
+
+    /// The settings for clients of a region.
+    pub(crate) fn sdk(&self, region: &str) -> SdkConfig {
+        self.sdk.clone().into_builder().region(Region::new(region.to_owned())).build()
+    }
+
+    /// Whether everything goes to one endpoint of the user's, which then serves buckets by path.
+    pub(crate) fn has_own_endpoint(&self) -> bool {
+        self.sdk.endpoint_url().is_some()
+    }
+
+    pub(crate) fn queue_urls(&self) -> &QueueUrls {
+        &self.queue_urls
+    }
+
+    pub(crate) async fn account(&self) -> Result<String> {
+        let ask = async || {
+            let client = aws_sdk_sts::Client::new(&self.sdk);
+            let during = "asking for the account of the credentials";
+            let answer = client.get_caller_identity().send().await;
+            let answer = answer.map_err(|error| failure("sts:GetCallerIdentity", during.to_owned(), error))?;
+            let account = answer.account().map(str::to_owned);
+            account.ok_or_else(|| Error::new(ErrorKind::Malformed, during, "the answer has no account"))
+        };
+        self.account.get_or_try_init(ask).await.cloned()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_wire(endpoint: &str) -> Self {
+        use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
+
+        let credentials = Credentials::new("AKIDEXAMPLE", "canary-secret-key", None, None, "test");
+        let sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(endpoint)
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts())
+            .build();
+        Self { sdk, profile: None, account: OnceCell::new(), queue_urls: QueueUrls::default() }
+    }
+}
+
+/// A connection within one second, an attempt within two: AWS answers these calls in tens of milliseconds, and the
+/// whole operation has its own limit in `call`.
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(Duration::from_secs(2))
+        .build()
+}
+
+/// Refuses answers of more than one MiB, so that a broken endpoint cannot fill the memory. The largest answer that is
+/// read here, ten ECS services, is below 200 KiB.
+#[derive(Debug)]
+pub(crate) struct AnswerLimit;
+
+const LONGEST_ANSWER: usize = 1 << 20;
+
+#[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
+impl Intercept for AnswerLimit {
+    fn name(&self) -> &'static str {
+        "AnswerLimit"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response_mut().body_mut();
+        let unlimited = std::mem::replace(body, SdkBody::taken());
+        *body = SdkBody::from_body_1_x(Limited::new(unlimited, LONGEST_ANSWER));
+        Ok(())
+    }
+}
+
+/// Says what AWS's error means for the operator. The message names the action, since that is what a policy must allow.
+pub(crate) fn failure<E>(action: &'static str, during: String, error: SdkError<E, HttpResponse>) -> Error
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let (kind, cause) = match &error {
+        SdkError::ServiceError(answer) => {
+            let status = answer.raw().status().as_u16();
+            let (code, message) = (answer.err().code().unwrap_or(""), answer.err().message());
+            explain(action, status, code, message)
+        }
+        SdkError::TimeoutError(_) => (ErrorKind::Timeout, format!("no answer to {action} in time")),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            (ErrorKind::Timeout, format!("no answer to {action} in time"))
+        }
+        SdkError::DispatchFailure(failure) if failure.is_io() => (ErrorKind::Unavailable, innermost(&error)),
+        SdkError::DispatchFailure(_) => {
+            (ErrorKind::Denied, format!("{action} could not be sent: {}", innermost(&error)))
+        }
+        // A load balancer's error page instead of the service's own error.
+        SdkError::ResponseError(answer) if 400 <= answer.raw().status().as_u16() => {
+            explain(action, answer.raw().status().as_u16(), "", None)
+        }
+        SdkError::ResponseError(_) => {
+            (ErrorKind::Malformed, format!("the answer to {action} cannot be read: {}", innermost(&error)))
+        }
+        _ => (ErrorKind::Config, innermost(&error)),
+    };
+    Error::new(kind, during, cause).caused_by(error)
+}
+
+fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (ErrorKind, String) {
+    let has = |needles: &[&str]| needles.iter().any(|needle| code.contains(needle));
+    let kind = match status {
+        _ if has(&["Throttl", "TooManyRequests", "RequestLimitExceeded", "SlowDown"]) => ErrorKind::Throttled,
+        _ if has(&[
+            "AccessDenied",
+            "UnrecognizedClient",
+            "InvalidClientTokenId",
+            "Signature",
+            "ExpiredToken",
+            "InvalidToken",
+            "NotAuthorized",
+            "InvalidAccessKeyId",
+            "AuthFailure",
+        ]) =>
+        {
+            ErrorKind::Denied
+        }
+        _ if has(&["NotFound", "NonExistentQueue", "QueueDoesNotExist", "NoSuchBucket", "NoSuchKey"]) => {
+            ErrorKind::NotFound
+        }
+        _ if has(&["PreconditionFailed", "ConditionalRequestConflict"]) => ErrorKind::Conflict,
+        401 | 403 => ErrorKind::Denied,
+        404 => ErrorKind::NotFound,
+        409 | 412 => ErrorKind::Conflict,
+        429 => ErrorKind::Throttled,
+        500.. => ErrorKind::Unavailable,
+        400..500 if code.is_empty() => ErrorKind::Malformed,
+        400..500 => ErrorKind::Refused,
+        _ => ErrorKind::Malformed,
+    };
+    // AWS repeats the whole signed request, session token included, when a signature does not match.
+    let message = message.filter(|_| !code.contains("Signature")).map(excerpt);
+    let cause = match (kind, message) {
+        (ErrorKind::Denied, message) => format!("access denied ({action}{}){}", with_code(code), after(message)),
+        (_, message) => format!("{action} answered {status}{}{}", with_code(code), after(message)),
+    };
+    (kind, cause)
+}
+
+fn with_code(code: &str) -> String {
+    if code.is_empty() { String::new() } else { format!(", {code}") }
+}
+
+fn after(message: Option<String>) -> String {
+    message.map_or_else(String::new, |message| format!(": {message}"))
+}
+
+fn excerpt(message: &str) -> String {
+    let first: String = message.chars().filter(|letter| !letter.is_control()).take(300).collect();
+    first.trim().to_owned()
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut here = error;
+    while let Some(source) = here.source() {
+        here = source;
+    }
+    excerpt(&here.to_string())
+}
+
+/// The account in an ARN, `arn:partition:service:region:account:…`.
+pub(crate) fn account_of(arn: &str) -> Option<&str> {
+    arn.strip_prefix("arn:")?.split(':').nth(3).filter(|account| !account.is_empty())
+}
+
+/// The region in an ARN.
+pub(crate) fn region_of(arn: &str) -> Option<&str> {
+    arn.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mismatched_signature_is_not_quoted() {
+        let (kind, cause) =
+            explain("sqs:GetQueueAttributes", 403, "SignatureDoesNotMatch", Some("x-amz-security-token:canary"));
+        assert_eq!(kind, ErrorKind::Denied);
+        assert!(!cause.contains("canary"), "{cause}");
+    }
+
+    #[test]
+    fn codes_say_more_than_statuses() {
+        assert_eq!(explain("a:B", 400, "ThrottlingException", None).0, ErrorKind::Throttled);
+        assert_eq!(explain("a:B", 400, "AccessDeniedException", None).0, ErrorKind::Denied);
+        assert_eq!(explain("a:B", 400, "AWS.SimpleQueueService.NonExistentQueue", None).0, ErrorKind::NotFound);
+        assert_eq!(explain("a:B", 400, "InvalidParameterException", None).0, ErrorKind::Refused);
+        assert_eq!(explain("a:B", 503, "SlowDown", None).0, ErrorKind::Throttled);
+        assert_eq!(explain("a:B", 503, "", None).0, ErrorKind::Unavailable);
+        assert_eq!(explain("a:B", 412, "", None).0, ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn arns_give_region_and_account() {
+        let arn = "arn:aws-cn:sqs:cn-north-1:123456789012:orders";
+        assert_eq!((region_of(arn), account_of(arn)), (Some("cn-north-1"), Some("123456789012")));
+        assert_eq!(account_of("orders"), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! The command `tidegate`: the same code as the function, by hand.
+
+mod scenario;
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+
+use crate::clock::System;
+use crate::config::{self, Config, Environment, Problems, Vars};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handler::{Host, Invocation};
+use crate::iam::{Place, policy};
+use crate::logging;
+use crate::shared::Shared;
+
+pub use scenario::{Scenario, play};
+
+/// Keeps the number of workers equal to the work.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about)]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Tick once, as the function would: read, decide, act. The answer goes to standard output, records to standard error.
+    Invoke {
+        /// The event: a file, or - for standard input. Without it, the environment alone says what to do.
+        #[arg(long)]
+        event: Option<PathBuf>,
+        /// Read and decide, and change neither counts nor state.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Decide a scenario (config, observation, state, now) and print the decision and the new state.
+    Decide {
+        /// The scenario: a file, or - for standard input.
+        file: PathBuf,
+    },
+    /// Check the configuration and say everything that is wrong with it, without a call to anybody.
+    Validate {
+        /// An event, or a configuration in JSON, YAML or TOML. Without it, the environment alone.
+        file: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration.
+    Schema,
+    /// Print the IAM policy that the configuration needs, and nothing more.
+    Iam {
+        /// The event whose payload belongs to the configuration: a file, or - for standard input.
+        #[arg(long)]
+        event: Option<PathBuf>,
+        /// The account of what does not state its own, 12 digits; asked for with the credentials where it is left out.
+        #[arg(long)]
+        account: Option<String>,
+        /// The region of what does not state its own; AWS_REGION where it is left out.
+        #[arg(long)]
+        region: Option<String>,
+        /// The configuration is for the function, where state cannot be kept in files. `--no-in-lambda` is for the command.
+        #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+        in_lambda: bool,
+    },
+    /// Print the table of settings in Markdown, as the README has it.
+    Settings,
+}
+
+/// Runs the command. Exits with 0, with 1 if something failed, with 2 if the configuration or the command line is wrong.
+pub async fn main() -> ExitCode {
+    let command = Command::parse();
+    logging::start(&Environment);
+    match command.run().await {
+        Ok(answer) => print(&answer),
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            match error.kind() {
+                ErrorKind::Config | ErrorKind::NotBuilt => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn print(answer: &str) -> ExitCode {
+    match writeln!(std::io::stdout().lock(), "{}", answer.trim_end()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+impl Command {
+    async fn run(self) -> Result<String> {
+        match self.verb {
+            Verb::Invoke { event, dry_run } => invoke(event, dry_run).await,
+            Verb::Decide { file } => {
+                let scenario = read_json(&file)?;
+                pretty(&play(&scenario, &file.display().to_string())?)
+            }
+            Verb::Validate { file } => validate(file),
+            Verb::Schema => pretty(&config::schema::document()),
+            Verb::Iam { event, account, region, in_lambda } => iam(event, account, region, in_lambda).await,
+            Verb::Settings => Ok(config::docs::table()),
+        }
+    }
+}
+
+async fn invoke(event: Option<PathBuf>, dry_run: bool) -> Result<String> {
+    let event = event.map_or(Ok(Value::Null), |file| read_json(&file))?;
+    let host = Host::new(Arc::new(Environment), Arc::new(System), false);
+    let id = format!("by-hand-{}", std::process::id());
+    let invocation = Invocation { id, dry_run, ..Invocation::default() };
+    match host.handle(&event, invocation).await {
+        Ok(answer) => pretty(&json!(answer)),
+        Err(failed) => {
+            if let Some(answer) = &failed.answer {
+                print(&pretty(&json!(answer))?);
+            }
+            let kind = if failed.answer.is_none() { ErrorKind::Config } else { ErrorKind::Unavailable };
+            Err(Error::new(kind, failed.error_type, failed.message))
+        }
+    }
+}
+
+fn validate(file: Option<PathBuf>) -> Result<String> {
+    let event = file.map_or(Ok(Value::Null), |file| read_event(&file))?;
+    let config = load(&Environment, &event, false)?;
+    let names: Vec<_> =
+        config.services.iter().map(|service| format!("{} ({})", service.name, service.identity)).collect();
+    Ok(format!("valid: {} services: {}", names.len(), names.join(", ")))
+}
+
+async fn iam(
+    event: Option<PathBuf>,
+    account: Option<String>,
+    region: Option<String>,
+    in_lambda: bool,
+) -> Result<String> {
+    let event = event.map_or(Ok(Value::Null), |file| read_event(&file))?;
+    let mut config = load(&Environment, &event, in_lambda)?;
+    if let Some(region) = region {
+        config.region = region;
+    }
+    let account = match account {
+        Some(account) if account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()) => account,
+        Some(_) => return Err(Error::new(ErrorKind::Config, "--account", "is not 12 digits")),
+        None => Shared::new(&config, None).await.account().await?,
+    };
+    pretty(&policy_of(&config, &Place::new(&config.region, &account))?)
+}
+
+/// The exact policy that a configuration needs.
+///
+/// # Errors
+/// Those of settings that the schema let through.
+pub fn policy_of(config: &Config, place: &Place) -> Result<Value> {
+    let mut statements = Vec::new();
+    for service in &config.services {
+        statements.extend((service.target.kind.permissions)(&service.target.settings, place)?);
+        for source in &service.sources {
+            statements.extend((source.section.kind.permissions)(&source.section.settings, place)?);
+        }
+    }
+    statements.extend((config.state.kind.permissions)(&config.state.settings, place)?);
+    Ok(policy(statements))
+}
+
+fn load(vars: &dyn Vars, event: &Value, in_lambda: bool) -> Result<Config> {
+    config::load(config::Input { vars, event, in_lambda }).map_err(|problems: Problems| Error::from(problems))
+}
+
+/// Reads an event, or a configuration, which is an event once it is put under `config`.
+fn read_event(file: &PathBuf) -> Result<Value> {
+    let value = read_json(file)?;
+    let is_event = value
+        .as_object()
+        .is_none_or(|object| object.is_empty() || object.contains_key("config") || object.contains_key("detail-type"));
+    Ok(if is_event { value } else { json!({ "config": value }) })
+}
+
+fn read_json(file: &PathBuf) -> Result<Value> {
+    let path = file.display().to_string();
+    let failed = |cause: String| Error::new(ErrorKind::Config, format!("reading {path}"), cause);
+    let mut text = String::new();
+    match path.as_str() {
+        "-" => std::io::stdin().lock().read_to_string(&mut text).map(|_| ()),
+        _ => std::fs::read_to_string(file).map(|found| text = found),
+    }
+    .map_err(|error| failed(error.to_string()))?;
+    config::parse_document(&path, &text).map_err(failed)
+}
+
+fn pretty(value: &Value) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|error| Error::new(ErrorKind::Bug, "printing", error.to_string()))
+}

@@ -1,0 +1,66 @@
+//! A tick as a file: what is configured, seen and remembered, and when. Production, replays and tests decide it by the same code.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::load_rules;
+use crate::core::{Observation, Past, State, Unreadable, decide};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Everything that one decision depends on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows, for readers.
+    #[serde(default)]
+    pub about: String,
+    /// A service of the full form, or the short form; target and sources may be left out.
+    pub config: Value,
+    /// What was seen.
+    pub observation: Observation,
+    /// What is remembered: a state, `null` for nothing yet, or `{"unreadable": {"kind", "detail"}}`.
+    #[serde(default)]
+    pub state: Remembered,
+    /// When.
+    pub now: Timestamp,
+    /// What is expected, for tests; not looked at here.
+    #[serde(default)]
+    pub expect: Value,
+}
+
+/// What is remembered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(untagged)]
+pub enum Remembered {
+    /// The state could not be read.
+    Unreadable {
+        /// Why.
+        unreadable: Unreadable,
+    },
+    /// A state.
+    Known(State),
+    /// Nothing yet.
+    #[default]
+    Absent,
+}
+
+/// Decides a scenario, and returns the decision and the new state.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for a scenario or a configuration that is not one.
+pub fn play(scenario: &Value, from: &str) -> Result<Value> {
+    let malformed = |error: serde_json::Error| {
+        Error::new(ErrorKind::Config, format!("reading scenario {from}"), error.to_string()).caused_by(error)
+    };
+    let scenario = Scenario::deserialize(scenario).map_err(malformed)?;
+    let rules = load_rules(&scenario.config, from).map_err(Error::from)?;
+    let past = match scenario.state {
+        Remembered::Absent => Past::Absent,
+        Remembered::Known(state) => Past::Known(state),
+        Remembered::Unreadable { unreadable } => Past::Unreadable { why: unreadable, remembered: None },
+    };
+    let (decision, state) = decide(&rules, &scenario.observation, &past, scenario.now);
+    let why: Vec<_> = decision.reasons.iter().map(ToString::to_string).collect();
+    Ok(json!({ "decision": decision, "why": why.join("; "), "state": state }))
+}

@@ -1,0 +1,109 @@
+//! The table of settings for the README, from the tables and types that the code itself uses.
+
+use serde_json::Value;
+
+use super::schema::describe;
+use super::settings::{Place, SETTINGS, Setting};
+use crate::adapter::{Entry, schema_of};
+use crate::core::{Rules, Threshold};
+use crate::sources;
+
+/// What says more than a schema can: settings that have no place in the rules.
+const ABOUT: &[(&str, &str, &str)] = &[
+    ("ECS_CLUSTER", "required", "The cluster of the one service, by name or ARN."),
+    ("SERVICE_NAME", "required", "The one service, by name or ARN."),
+    ("QUEUE_TYPE", "`sqs`", "The source's name; old names such as `amq` are known."),
+    ("AWS_REGION", "`us-east-1`", "The region of what does not state its own."),
+    ("SSO_PROFILE", "none", "The profile of the shared AWS configuration, for runs outside Lambda."),
+    ("DRY_RUN", "`false`", "Read and decide, change neither counts nor state. Once true in any layer, it stays true."),
+    (
+        "S3_CONFIG_BUCKET",
+        "none",
+        "The state's bucket. Required in Lambda; without it, state is kept in files. A payload cannot replace one that is set.",
+    ),
+    ("HARD_MIN_TASKS", "none", "No service's lower bound may be below this. A payload may only raise it."),
+    ("HARD_MAX_TASKS", "none", "No service's upper bound may be above this. A payload may only lower it."),
+    (
+        "ALLOWED_TARGETS",
+        "all",
+        "Which targets may be scaled, such as `ecs:*/prod/*`; `*` stands for any text. A payload may only narrow it.",
+    ),
+    (
+        "ALLOWED_SOURCES",
+        "all",
+        "Which sources may be read, such as `sqs:*/orders`; `*` stands for any text. A payload may only narrow it.",
+    ),
+    ("STATE_PREFIX", "`tidegate/`", "What the keys of the state's objects begin with."),
+    ("STATE_DIR", "`tidegate-state`", "The folder of the state's files, outside Lambda."),
+    ("FLEET", "none", "One state document for all services, under this name, instead of one for each target."),
+    ("CONFIG", "none", "The full form: inline JSON, or the path of a JSON, YAML or TOML file."),
+    ("LOG_LEVEL", "`INFO`", "What is logged beside the records: `ERROR`, `WARN`, `INFO`, `DEBUG`, `TRACE`."),
+];
+
+/// The table of settings in Markdown.
+pub fn table() -> String {
+    let mut lines = vec![
+        "| Environment variable | Key under `config` | In the full form | Values | Default | What it does |".to_owned(),
+        "|---|---|---|---|---|---|".to_owned(),
+    ];
+    lines.extend(SETTINGS.iter().map(row));
+    for entry in sources::TABLE {
+        let Entry::Built(kind) = entry else { continue };
+        let schema = (kind.schema)();
+        for (env, key) in kind.env {
+            let old = kind.renamed.iter().find(|(_, new)| new == key).map_or(*key, |(old, _)| old);
+            let about = schema["properties"][key]["description"].as_str().unwrap_or_default();
+            lines.push(format!(
+                "| `{env}` | `queue_config.{old}` | `sources[].{key}` | text | none | {} |",
+                first_line(about)
+            ));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn row(setting: &Setting) -> String {
+    let key = if setting.key.is_empty() { "-".to_owned() } else { format!("`{}`", setting.key) };
+    let (place, schema) = match setting.place {
+        Place::Rules(pointer) => (format!("`{}`", dotted(pointer)), at(&schema_of::<Rules>(), pointer)),
+        Place::Service(pointer) if pointer.starts_with("/policies") => {
+            let leaf = pointer.rsplit('/').next().unwrap_or_default();
+            (format!("`policies[].{leaf}`"), schema_of::<Threshold>()["properties"][leaf].take())
+        }
+        Place::Service("/sources/0/type") => ("`sources[].type`".to_owned(), Value::Null),
+        Place::Service(pointer) => (format!("`{}`", dotted(pointer)), Value::Null),
+        _ => ("-".to_owned(), Value::Null),
+    };
+    let known = ABOUT.iter().find(|(env, ..)| *env == setting.env);
+    let (values, default, about) = match known {
+        Some((_, default, about)) => (setting.form.type_name().to_owned(), (*default).to_owned(), (*about).to_owned()),
+        None => {
+            let described = describe(&schema);
+            let values = described.split(" (default").next().unwrap_or_default().to_owned();
+            let default = default_of(setting, &schema);
+            (values, default, first_line(schema["description"].as_str().unwrap_or_default()))
+        }
+    };
+    format!("| `{}` | {key} | {place} | {values} | {default} | {about} |", setting.env)
+}
+
+fn default_of(setting: &Setting, schema: &Value) -> String {
+    match (&schema["default"], setting.env) {
+        (Value::String(word), "USE_COMBINED_MESSAGES") => format!("`false` (`{word}`)"),
+        (Value::String(word), _) => format!("`{word}`"),
+        (Value::Null, _) => "none".to_owned(),
+        (plain, _) => format!("`{plain}`"),
+    }
+}
+
+fn at(schema: &Value, pointer: &str) -> Value {
+    pointer.split('/').skip(1).fold(schema.clone(), |mut here, key| here["properties"][key].take())
+}
+
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}
+
+fn first_line(text: &str) -> String {
+    text.replace('\n', " ").replace('|', "\\|")
+}

@@ -1,0 +1,265 @@
+//! Puts the layers together: what the file, the environment and the payload say, each value with its origin.
+
+use serde_json::{Map, Value, json};
+
+use super::Input;
+use super::env::Vars;
+use super::file;
+use super::origin::{Layer, Origin, Problems, Tree};
+use super::schema::{did_you_mean, nearest};
+use super::settings::{Form, OLDER_NAMES, Place, QUEUE_CONFIG, SETTINGS, Setting};
+use crate::adapter::{Entry, find};
+use crate::sources;
+
+/// Keys of an event that AWS itself writes; they say nothing of the configuration.
+/// <https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html>
+const EVENT_KEYS: &[&str] = &[
+    "version",
+    "id",
+    "detail-type",
+    "source",
+    "account",
+    "time",
+    "region",
+    "resources",
+    "detail",
+    "replay-name",
+    "scheduled_time",
+];
+
+/// Keys of the full form beside the settings of the short one.
+const FORM_KEYS: &[&str] = &["services", "defaults", "state"];
+
+/// What all layers together say, before it is checked.
+#[derive(Debug)]
+pub(super) struct Layers {
+    /// Region, profile and dry run.
+    pub top: Tree,
+    /// Rules for every service.
+    pub defaults: Tree,
+    /// The list of the full form, if any layer has it.
+    pub services: Option<Tree>,
+    /// The one service of the short form.
+    pub single: Tree,
+    /// Where the first setting of the short form's service came from, if any layer has one.
+    pub single_origin: Option<Origin>,
+    /// Whether a misspelt key may be what names the source, so that nothing more is said of the source.
+    pub source_misspelt: bool,
+    /// Where the state is kept, if the file says it.
+    pub state: Option<Tree>,
+    /// The deployment's own settings in the order of the layers: key, value, origin.
+    pub deployment: Vec<(&'static str, Value, Origin)>,
+}
+
+impl Layers {
+    fn new() -> Self {
+        let single = json!({ "target": { "type": "ecs" }, "sources": [{}], "policies": [{ "type": "threshold" }] });
+        Self {
+            top: Tree::empty(),
+            defaults: Tree::empty(),
+            services: None,
+            single: Tree::from(single, Origin::new(&Layer::Default, "")),
+            single_origin: None,
+            source_misspelt: false,
+            state: None,
+            deployment: Vec::new(),
+        }
+    }
+}
+
+pub(super) fn read(input: Input<'_>, problems: &mut Problems) -> Layers {
+    let mut layers = Layers::new();
+    let mut queue_config = None;
+    if let Some((layer, value)) = input.vars.get("CONFIG").and_then(|config| file::read(&config, problems)) {
+        let wrapped = value.as_object().is_some_and(|object| object.len() == 1 && object.contains_key("config"));
+        let (value, base) = if wrapped { (value["config"].clone(), "config") } else { (value, "") };
+        queue_config = layers.read_document(&layer, base, value, problems);
+    }
+    layers.read_environment(input.vars, problems);
+    if let Some(config) = event_config(input.event, problems) {
+        queue_config = layers.read_document(&Layer::Event, "config", config, problems).or(queue_config);
+    }
+    match queue_config {
+        Some(given) => layers.use_source_settings(given),
+        None => layers.use_source_variables(input.vars),
+    }
+    layers
+}
+
+pub(super) fn read_scenario(document: &Value, from: &str, problems: &mut Problems) -> Layers {
+    let mut layers = Layers::new();
+    let layer = Layer::File(from.to_owned());
+    let is_rule = |key: &String| {
+        key == "policies" || key == "bounds" || key == "services" || key == "load" || key.ends_with("_secs")
+    };
+    match document.as_object() {
+        // A service of the full form.
+        Some(object) if object.keys().any(is_rule) && !object.contains_key("services") => {
+            let list = Value::Array(vec![document.clone()]);
+            layers.services = Some(Tree::from(list, Origin::new(&layer, "config")));
+        }
+        _ => {
+            layers.read_document(&layer, "config", document.clone(), problems);
+        }
+    }
+    layers
+}
+
+/// Returns what is under `config` in an event, if it is there and not null.
+fn event_config(event: &Value, problems: &mut Problems) -> Option<Value> {
+    let at = |path: &str| Origin::new(&Layer::Event, path);
+    let object = match event {
+        Value::Null => return None,
+        Value::Object(object) => object,
+        other => {
+            let problem = format!("is {}", super::settings::shown(other));
+            problems.add(&at("event"), problem, r#"give an object such as {"config": {…}}, {} or null"#);
+            return None;
+        }
+    };
+    let is_aws_event = object.contains_key("detail-type");
+    for key in object.keys().filter(|key| *key != "config" && !EVENT_KEYS.contains(&key.as_str()) && !is_aws_event) {
+        let remedy = match SETTINGS.iter().any(|setting| setting.key == key) {
+            true => format!("move it to config.{key}"),
+            false => did_you_mean(key, &["config"]),
+        };
+        problems.add(&at(key), "is not a known key of an event", remedy);
+    }
+    match object.get("config") {
+        None | Some(Value::Null) => None,
+        Some(config) => Some(config.clone()),
+    }
+}
+
+impl Layers {
+    /// Reads one document of either form; returns the short form's source settings, if it has them.
+    fn read_document(&mut self, layer: &Layer, base: &str, value: Value, problems: &mut Problems) -> Option<Tree> {
+        let at = |key: &str| match base {
+            "" => Origin::new(layer, key),
+            base => Origin::new(layer, format!("{base}.{key}")),
+        };
+        let Value::Object(object) = value else {
+            let origin = Origin::new(layer, if base.is_empty() { "document" } else { base });
+            problems.add(&origin, format!("is {}", super::settings::shown(&value)), "give an object");
+            return None;
+        };
+        let mut queue_config = None;
+        for (key, value) in object {
+            let origin = at(&key);
+            if value.is_null() {
+                continue;
+            }
+            match (key.as_str(), SETTINGS.iter().find(|setting| setting.key == key)) {
+                (_, Some(setting)) => self.put(setting, &value, origin, problems),
+                ("services", _) => self.services = Some(Tree::from(value, origin)),
+                ("defaults", _) if value.is_object() => self.defaults.overlay(&Tree::from(value, origin)),
+                ("state", _) if *layer != Layer::Event => self.state = Some(Tree::from(value, origin)),
+                ("state", _) => problems.add(&origin, "is not for a payload", "set it in the deployment's CONFIG"),
+                (QUEUE_CONFIG, _) => queue_config = source_settings(value, origin, problems).or(queue_config),
+                ("defaults", _) => problems.add(&origin, "is not an object", "give an object of rules"),
+                (unknown, None) => self.refuse(unknown, &origin, problems),
+            }
+        }
+        if let Some(given) = &queue_config {
+            self.note_single(&given.origin(""));
+        }
+        queue_config
+    }
+
+    fn refuse(&mut self, unknown: &str, origin: &Origin, problems: &mut Problems) {
+        let flat = SETTINGS.iter().map(|setting| setting.key).filter(|key| !key.is_empty());
+        let known: Vec<_> = FORM_KEYS.iter().copied().chain([QUEUE_CONFIG]).chain(flat).collect();
+        self.source_misspelt |= matches!(nearest(unknown, &known), Some("queue_type" | QUEUE_CONFIG));
+        problems.add(origin, "is not a known setting", did_you_mean(unknown, &known));
+    }
+
+    fn read_environment(&mut self, vars: &dyn Vars, problems: &mut Problems) {
+        for setting in SETTINGS.iter().filter(|setting| setting.place != Place::EnvironmentOnly) {
+            let older = OLDER_NAMES.iter().find(|(_, newer)| *newer == setting.env).map(|(older, _)| *older);
+            let found = [Some(setting.env), older].into_iter().flatten().find_map(|name| Some((name, vars.get(name)?)));
+            if let Some((name, text)) = found {
+                self.put(setting, &Value::from(text), Origin::new(&Layer::Environment, name), problems);
+            }
+        }
+    }
+
+    fn put(&mut self, setting: &'static Setting, value: &Value, origin: Origin, problems: &mut Problems) {
+        let value = match setting.form.read(value) {
+            Ok(value) => value,
+            Err((problem, remedy)) => return problems.add(&origin, problem, remedy),
+        };
+        match setting.place {
+            Place::Rules(pointer) => self.defaults.set(pointer, value, origin),
+            Place::Service(pointer) => {
+                self.note_single(&origin);
+                self.single.set(pointer, value, origin);
+            }
+            // Any layer may ask for a dry run, and none may call it off.
+            Place::Top(pointer)
+                if setting.form == Form::Flag && self.top.value.pointer(pointer) == Some(&true.into()) => {}
+            Place::Top(pointer) => self.top.set(pointer, value, origin),
+            Place::Deployment => self.deployment.push((setting.key, value, origin)),
+            Place::EnvironmentOnly => problems.add(&origin, "is not for a document", "set the environment variable"),
+        }
+    }
+
+    fn note_single(&mut self, origin: &Origin) {
+        if self.single_origin.is_none() {
+            self.single_origin = Some(origin.clone());
+        }
+    }
+
+    fn source_type(&self) -> String {
+        self.single.value.pointer("/sources/0/type").and_then(Value::as_str).unwrap_or("sqs").to_owned()
+    }
+
+    fn use_source_settings(&mut self, given: Tree) {
+        for key in given.value.as_object().into_iter().flat_map(Map::keys) {
+            let value = given.value[key].clone();
+            self.single.set(&format!("/sources/0/{key}"), value, given.origin(&format!("/{key}")));
+        }
+        self.default_source_type();
+    }
+
+    fn use_source_variables(&mut self, vars: &dyn Vars) {
+        let asked = self.source_type();
+        for (name, key) in find(sources::TABLE, &asked).map_or(&[][..], |kind| kind.env) {
+            if let Some(value) = vars.get(name) {
+                let origin = Origin::new(&Layer::Environment, *name);
+                self.note_single(&origin);
+                self.single.set(&format!("/sources/0/{key}"), value.into(), origin);
+            }
+        }
+        let planned = sources::TABLE.iter().filter_map(|entry| match entry {
+            Entry::Planned { env, .. } => Some(env.iter()),
+            Entry::Built(_) | Entry::NotBuilt { .. } => None,
+        });
+        for name in planned.flatten().filter(|name| vars.get(name).is_some()) {
+            self.note_single(&Origin::new(&Layer::Environment, *name));
+        }
+        self.default_source_type();
+    }
+
+    fn default_source_type(&mut self) {
+        let asked = self.source_type();
+        let origin = match self.single.value.pointer("/sources/0/type") {
+            Some(_) => self.single.origin("/sources/0/type"),
+            None => Origin::new(&Layer::Default, "queue_type"),
+        };
+        self.single.set("/sources/0/type", asked.into(), origin);
+    }
+}
+
+/// The short form's source settings; absent if there is none in them, as in StepScale.
+fn source_settings(value: Value, origin: Origin, problems: &mut Problems) -> Option<Tree> {
+    let Value::Object(mut object) = value else {
+        problems.add(
+            &origin,
+            format!("is {}", super::settings::shown(&value)),
+            "give an object of the source's settings",
+        );
+        return None;
+    };
+    object.retain(|_, value| !value.is_null());
+    (!object.is_empty()).then(|| Tree::from(Value::Object(object), origin))
+}

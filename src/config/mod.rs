@@ -1,0 +1,107 @@
+//! Configuration: defaults < the document that `CONFIG` gives < environment < payload, each value with its origin.
+//!
+//! Two forms describe the same thing. The short form names one service by flat settings ([`settings`]); the full form
+//! lists services. Flat settings that are rules (bounds, cooldowns) are defaults for every service of the full form.
+//! Objects merge key by key; a list, a target and a source are replaced whole, so that a credential never meets
+//! a host that it was not written beside.
+
+mod check;
+pub mod docs;
+mod env;
+mod file;
+mod layer;
+mod origin;
+pub mod schema;
+mod secret;
+pub mod settings;
+
+use serde_json::Value;
+
+use crate::adapter::{Identity, Section};
+use crate::core::Rules;
+use crate::sources::Source;
+use crate::stores::Store;
+use crate::targets::Target;
+
+pub use env::{Environment, Vars};
+pub(crate) use file::parse as parse_document;
+pub use origin::{Layer, Origin, Problem, Problems};
+pub use secret::Secret;
+
+/// Where the SDK looks when nothing says otherwise, as in StepScale.
+pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// One checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The services to scale, at least one, with unique names and targets.
+    pub services: Vec<Service>,
+    /// Where the state is kept.
+    pub state: Section<dyn Store>,
+    /// Whether to change nothing: neither counts nor state.
+    pub dry_run: bool,
+    /// The region of what states none.
+    pub region: String,
+    /// The profile of the shared AWS configuration to use, for runs outside Lambda.
+    pub profile: Option<String>,
+    /// Where all of AWS is, if it is not AWS itself: `AWS_ENDPOINT_URL`, the SDK's own variable.
+    pub endpoint: Option<String>,
+    /// One state document for all services, under this name, instead of one for each target.
+    pub fleet: Option<String>,
+}
+
+/// One service to scale.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The name in records.
+    pub name: String,
+    /// What runs the tasks.
+    pub target: Section<dyn Target>,
+    /// What the target's settings name.
+    pub identity: Identity,
+    /// Where the work waits.
+    pub sources: Vec<NamedSource>,
+    /// How it is decided, with the bounds narrowed to the deployment's.
+    pub rules: Rules,
+}
+
+/// A source and its name in records.
+#[derive(Debug, Clone)]
+pub struct NamedSource {
+    /// The name, unique within the service.
+    pub name: String,
+    /// The source.
+    pub section: Section<dyn Source>,
+}
+
+/// Everything that a configuration is made of.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// The environment.
+    pub vars: &'a dyn Vars,
+    /// The event's payload.
+    pub event: &'a Value,
+    /// Whether this runs as a Lambda function, where files do not last.
+    pub in_lambda: bool,
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn load(input: Input<'_>) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let layers = layer::read(input, &mut problems);
+    check::config(layers, input, problems)
+}
+
+/// Reads and checks the rules of a scenario: a service of the full form, or the short form, of which target and source
+/// may be left out.
+///
+/// # Errors
+/// Everything that is wrong with them, at once.
+pub fn load_rules(document: &Value, from: &str) -> Result<Rules, Problems> {
+    let mut problems = Problems::default();
+    let layers = layer::read_scenario(document, from, &mut problems);
+    check::rules_of_scenario(layers, problems)
+}

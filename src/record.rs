@@ -1,0 +1,138 @@
+//! What a tick did with one service, and why: the same value in the log, in the answer and for every notifier.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::core::{Decision, Direction, Reason, Sample, TargetStatus};
+use crate::error::{Error, ErrorKind};
+
+/// What a tick did with one service.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// The service's name.
+    pub service: String,
+    /// The tick's name: the request id of the invocation.
+    pub tick: String,
+    /// The time on which it was decided.
+    pub at: Timestamp,
+    /// What the target's settings name.
+    pub target: String,
+    /// What each source answered.
+    pub samples: Vec<Sample>,
+    /// What the target said of itself, if it could be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<TargetStatus>,
+    /// What was decided, if the target could be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Everything that failed, also where it did not stand in the way.
+    pub failures: Vec<Failure>,
+    /// What went wrong without consequence for this tick.
+    pub warnings: Vec<String>,
+    /// From the start of the tick to the end of this service's part, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing was to change.
+    Held,
+    /// The desired count was set.
+    Changed,
+    /// The desired count was to be set and was so already.
+    AlreadyThere,
+    /// The desired count would have been set.
+    DryRun,
+    /// Another invocation was acting on the same service, so that this one did nothing.
+    Conflict,
+    /// Nothing was decided, or what was decided could not be done.
+    Failed,
+}
+
+/// One thing that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The remedy it calls for.
+    pub kind: ErrorKind,
+    /// What was being done, to what, and what stood in the way.
+    pub message: String,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self { kind: error.kind(), message: error.to_string() }
+    }
+}
+
+impl Record {
+    /// One sentence that reads alone: what happened, and why.
+    pub fn message(&self) -> String {
+        let Self { service, decision, outcome, .. } = self;
+        let failure = || self.failures.first().map_or_else(String::new, |failure| failure.message.clone());
+        let Some(decision) = decision else { return format!("{service}: nothing decided: {}", failure()) };
+        let (from, to) = (decision.current, decision.desired);
+        let verb = match decision.direction() {
+            Some(Direction::Out) => "scaled out",
+            Some(Direction::In) => "scaled in",
+            None => "held at",
+        };
+        let done = match outcome {
+            Outcome::Changed => format!("{verb} {from} -> {to}"),
+            Outcome::AlreadyThere => format!("was at {to} already"),
+            Outcome::DryRun => format!("would have {verb} {from} -> {to}"),
+            Outcome::Conflict => format!("left at {from}, since another invocation is acting"),
+            Outcome::Failed => return format!("{service}: failed to go {from} -> {to}: {}", failure()),
+            Outcome::Held => format!("held at {from}"),
+        };
+        format!("{service}: {done}: {}", why(&decision.reasons))
+    }
+}
+
+/// The reasons in one line, the last ones being those that decided.
+fn why(reasons: &[Reason]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn a_record() -> Record {
+        let at = Timestamp::UNIX_EPOCH;
+        Record {
+            service: "orders".to_owned(),
+            tick: "a".to_owned(),
+            at,
+            target: "ecs:us-east-1/-/prod/orders".to_owned(),
+            samples: Vec::new(),
+            status: Some(TargetStatus { desired: 10, running: 10, pending: 0, rolling_out: false }),
+            decision: Some(Decision {
+                current: 10,
+                desired: 60,
+                reasons: vec![Reason::PriorityOverride { added: 50 }],
+            }),
+            outcome: Outcome::Changed,
+            failures: Vec::new(),
+            warnings: Vec::new(),
+            took_ms: 3,
+        }
+    }
+
+    #[test]
+    fn a_message_reads_alone() {
+        let mut record = a_record();
+        assert_eq!(record.message(), "orders: scaled out 10 -> 60: 50 more tasks do not wait for the cooldown");
+        record.outcome = Outcome::DryRun;
+        assert_eq!(
+            record.message(),
+            "orders: would have scaled out 10 -> 60: 50 more tasks do not wait for the cooldown"
+        );
+        record.decision = None;
+        record.failures = vec![Failure { kind: ErrorKind::NotFound, message: "no such service".to_owned() }];
+        assert_eq!(record.message(), "orders: nothing decided: no such service");
+    }
+}

@@ -1,0 +1,191 @@
+//! The first half of a tick: state, status and readings of every service, all at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::Tick;
+use crate::config::Service;
+use crate::core::{Answer, Reading, Sample, TargetStatus, Unreadable};
+use crate::error::{Error, Result};
+use crate::sources::Source;
+use crate::stores::Store;
+use crate::stores::document::{self, Loaded};
+use crate::targets::Target;
+
+/// The services that share a state document, with everything that was read of them.
+pub(super) struct Group {
+    /// The document's key in the store.
+    pub key: String,
+    /// The store, if it could be built.
+    pub store: Option<Arc<dyn Store>>,
+    /// The document as it was found.
+    pub loaded: Result<Loaded, Unreadable>,
+    /// The services.
+    pub members: Vec<Member>,
+}
+
+/// One service, with everything that was read of it.
+pub(super) struct Member {
+    /// The place in the configuration.
+    pub position: usize,
+    /// The service.
+    pub service: Service,
+    /// What names it in the state document.
+    pub id: String,
+    /// What runs its tasks, if it could be built.
+    pub target: Option<Arc<dyn Target>>,
+    /// What the target said.
+    pub status: Result<TargetStatus, Unreadable>,
+    /// What the sources said.
+    pub samples: Vec<Sample>,
+}
+
+/// Reads everything of every service: one round trip of latency, whatever the number of services.
+pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
+    let services = &tick.config.services;
+    let targets: Vec<_> = services.iter().map(|service| service.target.build(tick.shared).map(Arc::from)).collect();
+    let (documents, statuses, samples) = futures_util::join!(
+        documents(tick),
+        statuses(tick, &targets),
+        join_all(services.iter().map(|service| samples(tick, service))),
+    );
+    let mut groups = documents;
+    let each = services.iter().zip(targets).zip(statuses.into_iter().zip(samples)).enumerate();
+    for (position, ((service, target), (status, samples))) in each {
+        let (id, group) = place(&mut groups, position);
+        let service = service.clone();
+        group.members.push(Member { position, service, id, target: target.ok(), status, samples });
+    }
+    groups.into_iter().map(|(group, _)| group).collect()
+}
+
+type WithIds = (Group, BTreeMap<usize, String>);
+
+/// The group that holds a service, and the service's id in it.
+fn place(groups: &mut [WithIds], position: usize) -> (String, &mut Group) {
+    let found = groups.iter_mut().find_map(|(group, ids)| Some((ids.remove(&position)?, group)));
+    found.expect("every service was put into a group")
+}
+
+/// Loads the state documents: one for each target, or one for the fleet.
+async fn documents(tick: &Tick<'_>) -> Vec<WithIds> {
+    let account = tick.call.run("asking for the account", account(tick)).await.map_err(|error| unreadable(&error));
+    let mut keys: BTreeMap<String, BTreeMap<usize, String>> = BTreeMap::new();
+    for (position, service) in tick.config.services.iter().enumerate() {
+        let identity = service.identity.clone().or_account(account.as_deref().unwrap_or("-"));
+        let key = match &tick.config.fleet {
+            Some(fleet) => format!("v1/fleets/{}.json", escaped(fleet)),
+            None => {
+                let account = identity.account.as_deref().unwrap_or("-");
+                let path: Vec<_> = identity.path.iter().map(|part| escaped(part)).collect();
+                format!("v1/{}/{account}/{}/{}.json", identity.provider, escaped(&identity.region), path.join("/"))
+            }
+        };
+        keys.entry(key).or_default().insert(position, identity.to_string());
+    }
+    let store = tick.config.state.build(tick.shared).map(Arc::<dyn Store>::from).map_err(|error| unreadable(&error));
+    let load = |(key, ids): (String, BTreeMap<usize, String>)| {
+        let (store, account) = (store.clone(), account.clone());
+        async move {
+            let loaded = match (&store, &account) {
+                (_, Err(why)) | (Err(why), _) => Err(why.clone()),
+                (Ok(store), Ok(_)) => {
+                    let during = format!("reading state {key:?}");
+                    let loaded = tick.call.run(&during, document::load(store.as_ref(), &key)).await;
+                    loaded.map_err(|error| unreadable(&error))
+                }
+            };
+            (Group { key, store: store.ok(), loaded, members: Vec::new() }, ids)
+        }
+    };
+    join_all(keys.into_iter().map(load)).await
+}
+
+/// The account, asked for only where a service does not state its own.
+async fn account(tick: &Tick<'_>) -> Result<String> {
+    match tick.config.services.iter().all(|service| service.identity.account.is_some()) {
+        true => Ok("-".to_owned()),
+        false => tick.shared.account().await,
+    }
+}
+
+/// Keeps names from meaning folders: everything but letters, digits, `-` and `_` becomes its code.
+fn escaped(name: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    name.bytes().map(escape).collect()
+}
+
+/// Asks every target once for all of its services.
+async fn statuses(tick: &Tick<'_>, targets: &[Result<Arc<dyn Target>>]) -> Vec<Result<TargetStatus, Unreadable>> {
+    let services = &tick.config.services;
+    let mut scopes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (position, service) in services.iter().enumerate() {
+        scopes.entry(service.identity.scope()).or_default().push(position);
+    }
+    let ask = |positions: Vec<usize>| async move {
+        let names: Vec<_> = positions.iter().map(|&position| services[position].identity.leaf().to_owned()).collect();
+        let target = match &targets[positions[0]] {
+            Ok(target) => target.clone(),
+            Err(error) => return each(&positions, || Err(unreadable(error))),
+        };
+        let during = format!("reading status of {}", names.join(", "));
+        match tick.call.run(&during, async { Ok(target.statuses(&names).await) }).await {
+            Ok(statuses) => positions
+                .into_iter()
+                .zip(statuses.into_iter().map(|it| it.map_err(|error| unreadable(&error))))
+                .collect(),
+            Err(error) => each(&positions, || Err(unreadable(&error))),
+        }
+    };
+    let mut found: BTreeMap<_, _> = join_all(scopes.into_values().map(ask)).await.into_iter().flatten().collect();
+    let silent = || {
+        let detail = "reading status: the target left the service out of its answer".to_owned();
+        Err(Unreadable { kind: crate::error::ErrorKind::Bug, detail })
+    };
+    (0..services.len()).map(|position| found.remove(&position).unwrap_or_else(silent)).collect()
+}
+
+type Status = Result<TargetStatus, Unreadable>;
+
+fn each(positions: &[usize], status: impl Fn() -> Status) -> Vec<(usize, Status)> {
+    positions.iter().map(|&position| (position, status())).collect()
+}
+
+/// Reads every source of a service.
+async fn samples(tick: &Tick<'_>, service: &Service) -> Vec<Sample> {
+    let read = |name: String, source: Result<Box<dyn Source>>| async move {
+        let during = format!("reading source {name:?} of {:?}", service.name);
+        let read = async { source?.read().await };
+        let answer = match tick.call.run(&during, read).await {
+            Ok(found) => {
+                Answer::Reading(Reading { taken_at: found.taken_at.unwrap_or(tick.now), amount: found.amount })
+            }
+            Err(error) => Answer::Unreadable(unreadable(&error)),
+        };
+        Sample { source: name, answer }
+    };
+    let sources = service.sources.iter().map(|source| (source.name.clone(), source.section.build(tick.shared)));
+    join_all(sources.map(|(name, source)| read(name, source))).await
+}
+
+/// What the core is told of an error.
+pub(super) fn unreadable(error: &Error) -> Unreadable {
+    Unreadable { kind: error.kind(), detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_place_in_a_key() {
+        assert_eq!(escaped("orders-v2_a"), "orders-v2_a");
+        assert_eq!(escaped("../other"), "%2E%2E%2Fother");
+        assert_ne!(escaped("a/b"), escaped("a_b"));
+    }
+}

@@ -1,0 +1,226 @@
+//! The second half of a tick, for the services that share a state document: decide, announce, act, confirm.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+
+use super::Tick;
+use super::read::{Group, Member, unreadable};
+use crate::core::{Answer, Decision, Observation, Past, Reason, State, Unreadable, decide};
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::{Failure, Outcome, Record};
+use crate::stores::Store;
+use crate::stores::document::{self, Loaded};
+use crate::targets::Applied;
+
+/// One service with what was decided for it.
+struct Draft {
+    member: Member,
+    decision: Option<Decision>,
+    /// What is to be remembered, where that is more than nothing new.
+    state: Option<State>,
+    outcome: Outcome,
+    failures: Vec<Failure>,
+    warnings: Vec<String>,
+}
+
+/// Settles a group, and returns a record for each of its services with the service's place in the configuration.
+pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Vec<(usize, Record)> {
+    let Group { key, store, loaded, members } = group;
+    let mut drafts: Vec<_> = members.into_iter().map(|member| draft(tick, member, &loaded)).collect();
+    match (tick.config.dry_run, loaded, store) {
+        (true, ..) => drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.outcome = Outcome::DryRun),
+        (false, Ok(loaded), Some(store)) => act_with_state(tick, &key, store.as_ref(), loaded, &mut drafts).await,
+        // The core proposes a change without state only where the configuration allows it.
+        (false, ..) => {
+            act(tick, &mut drafts).await;
+            for draft in drafts.iter().filter(|draft| draft.outcome == Outcome::Changed) {
+                draft.remember(tick);
+            }
+        }
+    }
+    drafts.into_iter().map(|draft| draft.finish(tick, started)).collect()
+}
+
+fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -> Draft {
+    let past = match loaded {
+        Ok(loaded) => loaded.state(&member.id).map_or(Past::Absent, |state| Past::Known(state.clone())),
+        Err(why) => Past::Unreadable { why: why.clone(), remembered: tick.memory.recall(&member.id) },
+    };
+    let mut draft = Draft {
+        member,
+        decision: None,
+        state: None,
+        outcome: Outcome::Held,
+        failures: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let status = match &draft.member.status {
+        Ok(status) => *status,
+        Err(why) => {
+            let samples = draft.member.samples.iter().filter_map(|sample| match &sample.answer {
+                Answer::Unreadable(why) => Some(why),
+                Answer::Reading(_) => None,
+            });
+            let all = [why].into_iter().chain(loaded.as_ref().err()).chain(samples);
+            draft.failures = all.map(|why| Failure { kind: why.kind, message: why.detail.clone() }).collect();
+            draft.outcome = Outcome::Failed;
+            return draft;
+        }
+    };
+    let seen = Observation { samples: draft.member.samples.clone(), status };
+    let (decision, state) = decide(&draft.member.service.rules, &seen, &past, tick.now);
+    draft.failures = decision.reasons.iter().filter_map(failure).collect();
+    draft.decision = Some(decision);
+    let is_news = past != Past::Known(state.clone());
+    draft.state = is_news.then_some(state);
+    if let Past::Known(state) = &past {
+        tick.memory.keep(&draft.member.id, state);
+    }
+    draft
+}
+
+/// What could not be read fails the invocation, however well the core coped without it.
+fn failure(reason: &Reason) -> Option<Failure> {
+    match reason {
+        Reason::MetricUnreadable { kind, detail, .. } | Reason::StateUnavailable { kind, detail } => {
+            Some(Failure { kind: *kind, message: detail.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// Announces what is to change, acts on what could be announced, and confirms what was done.
+async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: Loaded, drafts: &mut [Draft]) {
+    let news: BTreeMap<_, _> =
+        drafts.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?))).collect();
+    if news.is_empty() {
+        return;
+    }
+    let announced = match tick.call.has_time_to_act() {
+        Ok(()) => tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await,
+        Err(error) => Err(error),
+    };
+    let announced = match announced {
+        Ok(announced) => announced,
+        Err(error) => {
+            return drafts.iter_mut().filter(|draft| draft.state.is_some()).for_each(|draft| draft.fail(&error));
+        }
+    };
+    for draft in drafts.iter_mut().filter(|draft| draft.state.is_some()) {
+        match announced.state(&draft.member.id) == draft.state.as_ref() {
+            true => draft.remember(tick),
+            false => draft.outcome = Outcome::Conflict,
+        }
+    }
+    act(tick, drafts).await;
+    confirm(tick, key, store, &announced, drafts).await;
+}
+
+/// Saves the new states, and returns the document as it is then: with them, or with what somebody else wrote in their place.
+async fn announce(
+    tick: &Tick<'_>,
+    key: &str,
+    store: &dyn Store,
+    loaded: &Loaded,
+    news: BTreeMap<String, State>,
+) -> Result<Loaded> {
+    match document::save(store, key, loaded, news.clone(), tick.name, tick.now).await {
+        Err(error) if error.kind() == ErrorKind::Conflict => {}
+        other => return other,
+    }
+    // Another service's change in the same document is none of ours: merge it and try once more. A change of the same
+    // service means that somebody else is acting on it, and we stop for it.
+    let found = document::load(store, key).await?;
+    let untouched = |service: &str| found.state(service) == loaded.state(service);
+    let ours: BTreeMap<_, _> = news.into_iter().filter(|(service, _)| untouched(service)).collect();
+    if ours.is_empty() {
+        return Ok(found);
+    }
+    match document::save(store, key, &found, ours, tick.name, tick.now).await {
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(found),
+        other => other,
+    }
+}
+
+/// Sets the desired count of every service that is still to change.
+async fn act(tick: &Tick<'_>, drafts: &mut [Draft]) {
+    let set = |draft: &mut Draft| {
+        let target = draft.member.target.clone();
+        let name = draft.member.service.identity.leaf().to_owned();
+        let desired = draft.decision.as_ref().map(|decision| decision.desired);
+        async move {
+            let during = format!("setting desired count of service {name:?}");
+            let (Some(target), Some(desired)) = (target, desired) else {
+                return Err(Error::new(ErrorKind::Bug, during, "a decision without a target"));
+            };
+            tick.call.run(&during, target.set_desired(&name, desired)).await
+        }
+    };
+    let mut acting: Vec<_> = drafts.iter_mut().filter(|draft| draft.acts() && draft.outcome == Outcome::Held).collect();
+    let results = join_all(acting.iter_mut().map(|draft| set(draft))).await;
+    for (draft, result) in acting.into_iter().zip(results) {
+        match result {
+            Ok(Applied::Set) => draft.outcome = Outcome::Changed,
+            Ok(Applied::AlreadyThere) => draft.outcome = Outcome::AlreadyThere,
+            Err(error) => draft.fail(&error),
+        }
+    }
+}
+
+/// Notes that the announced changes were made. Nothing depends on it: the next tick sees the count itself.
+async fn confirm(tick: &Tick<'_>, key: &str, store: &dyn Store, announced: &Loaded, drafts: &mut [Draft]) {
+    let done = |draft: &&mut Draft| matches!(draft.outcome, Outcome::Changed | Outcome::AlreadyThere);
+    let mut done: Vec<_> = drafts.iter_mut().filter(done).collect();
+    if done.is_empty() {
+        return;
+    }
+    for state in done.iter_mut().filter_map(|draft| draft.state.as_mut()) {
+        state.confirm();
+    }
+    let states = done.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?)));
+    let save = document::save(store, key, announced, states, tick.name, tick.now);
+    if let Err(error) = tick.call.run("confirming a change", save).await {
+        let warning = format!("the change was made, but not noted as made; the next tick recognizes it: {error}");
+        done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
+    }
+}
+
+impl Draft {
+    fn acts(&self) -> bool {
+        self.decision.as_ref().is_some_and(|decision| decision.direction().is_some())
+    }
+
+    fn fail(&mut self, error: &Error) {
+        if self.acts() {
+            self.outcome = Outcome::Failed;
+        }
+        let Unreadable { kind, detail } = unreadable(error);
+        self.failures.push(Failure { kind, message: detail });
+    }
+
+    fn remember(&self, tick: &Tick<'_>) {
+        if let Some(state) = &self.state {
+            tick.memory.keep(&self.member.id, state);
+        }
+    }
+
+    fn finish(self, tick: &Tick<'_>, started: Instant) -> (usize, Record) {
+        let Member { position, service, id, status, samples, .. } = self.member;
+        let record = Record {
+            service: service.name,
+            tick: tick.name.to_owned(),
+            at: tick.now,
+            target: id,
+            samples,
+            status: status.ok(),
+            decision: self.decision,
+            outcome: self.outcome,
+            failures: self.failures,
+            warnings: self.warnings,
+            took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        (position, record)
+    }
+}

@@ -1,0 +1,133 @@
+//! What every store must do, races included, played for each line of the table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::document::{self, Document};
+use super::{Expect, Store, TABLE};
+use crate::adapter::{Entry, Kind};
+use crate::call::Call;
+use crate::core::State;
+use crate::error::ErrorKind;
+use crate::shared::Shared;
+use crate::wire::{Contract, Scene, Wire};
+
+fn built() -> impl Iterator<Item = &'static Kind<dyn Store>> {
+    TABLE.iter().filter_map(|entry| match entry {
+        Entry::Built(kind) => Some(*kind),
+        Entry::NotBuilt { .. } | Entry::Planned { .. } => None,
+    })
+}
+
+/// Stores that need no server; those that do are played with canned answers here, and against the real thing in `tests/it`.
+fn local() -> impl Iterator<Item = (&'static str, Arc<dyn Store>, tempfile::TempDir)> {
+    built().filter_map(|kind| {
+        let Contract::Local { settings } = kind.contract else { return None };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = (kind.build)(&settings(folder.path()), &Shared::for_wire("http://127.0.0.1:9"))
+            .expect("settings are valid");
+        Some((kind.name, Arc::from(store), folder))
+    })
+}
+
+#[tokio::test]
+async fn a_save_replaces_exactly_what_it_expects() {
+    for (name, store, _folder) in local() {
+        assert_eq!(store.load("a/b").await.expect("an empty store can be read"), None, "{name}");
+        let save = |text: &'static str, expect: Expect| {
+            let store = store.clone();
+            async move { store.save("a/b", text.into(), &expect).await }
+        };
+        let first = save(r#"{"seq": 1, "writer": "a"}"#, Expect::Absent).await.expect("nothing was there");
+        let second =
+            save(r#"{"seq": 2, "writer": "a"}"#, Expect::At(first.clone())).await.expect("the first was there");
+        assert_ne!(first, second, "{name}");
+        for expect in [Expect::Absent, Expect::At(first)] {
+            let error = save(r#"{"seq": 3, "writer": "b"}"#, expect).await.expect_err("the second is there");
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{name}");
+        }
+        let (bytes, version) = store.load("a/b").await.expect("it can be read").expect("it is there");
+        assert_eq!((bytes, version), (br#"{"seq": 2, "writer": "a"}"#.to_vec(), second), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_saves_that_expect_the_same_version_one_succeeds() {
+    for (name, store, _folder) in local() {
+        let workers = (0..5).map(|worker| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    while !increment(store.as_ref(), worker).await {}
+                }
+            })
+        });
+        for worker in workers.collect::<Vec<_>>() {
+            worker.await.expect("no worker panics");
+        }
+        let loaded = document::load(store.as_ref(), "counter").await.expect("it can be read");
+        assert_eq!(loaded.document.expect("it is there").seq, 50, "{name}: an increment was lost");
+    }
+}
+
+async fn increment(store: &dyn Store, worker: u32) -> bool {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let loaded = document::load(store, "counter").await.expect("it can be read");
+    let changed = [(format!("worker-{worker}"), State::new(now))];
+    match document::save(store, "counter", &loaded, changed, "tick", now).await {
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::Conflict => false,
+        Err(error) => panic!("saving failed: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn failures_of_a_store_are_errors_of_their_kind() {
+    for kind in built() {
+        let Contract::Wire { settings, reply } = kind.contract else { continue };
+        for (scene, on_load, on_save) in [
+            (Scene::Denied, ErrorKind::Denied, ErrorKind::Denied),
+            (Scene::NotFound, ErrorKind::NotFound, ErrorKind::NotFound),
+            (Scene::Throttled, ErrorKind::Throttled, ErrorKind::Throttled),
+            (Scene::Broken, ErrorKind::Unavailable, ErrorKind::Unavailable),
+            (Scene::Silent, ErrorKind::Timeout, ErrorKind::Timeout),
+            (Scene::Endless, ErrorKind::Unavailable, ErrorKind::Unavailable),
+            (Scene::Conflict, ErrorKind::Conflict, ErrorKind::Conflict),
+            (Scene::Malformed, ErrorKind::Malformed, ErrorKind::Malformed),
+            (Scene::Stored(r#"{"schema_version": 99}"#), ErrorKind::Malformed, ErrorKind::Malformed),
+            (Scene::Stored(""), ErrorKind::Malformed, ErrorKind::Malformed),
+        ] {
+            let wire = Wire::play(scene, reply).await;
+            let build = || {
+                (kind.build)(&settings(&wire.endpoint), &Shared::for_wire(&wire.endpoint)).expect("settings are valid")
+            };
+            let store = build();
+            let call = || Call::within(Duration::from_millis(if scene == Scene::Silent { 800 } else { 20_000 }));
+            let loaded = call().run("loading", document::load(store.as_ref(), "key")).await;
+            let error = loaded.expect_err("it cannot be read");
+            let endless_or = |expected| if scene == Scene::Endless { error.kind() } else { expected };
+            assert_eq!(error.kind(), endless_or(on_load), "{} at {scene:?}: {error}", kind.name);
+            // What cannot be a state is not overwritten either.
+            if matches!(scene, Scene::Malformed | Scene::Stored(_)) {
+                continue;
+            }
+            let saved = call().run("saving", store.save("key", b"{}".to_vec(), &Expect::Absent)).await;
+            if scene != Scene::Endless {
+                let error = saved.expect_err("it cannot be saved");
+                assert_eq!(error.kind(), on_save, "{} at {scene:?}: {error}", kind.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_document_is_none_over_the_wire_too() {
+    for kind in built() {
+        let Contract::Wire { settings, reply } = kind.contract else { continue };
+        let wire = Wire::play(Scene::Absent, reply).await;
+        let store =
+            (kind.build)(&settings(&wire.endpoint), &Shared::for_wire(&wire.endpoint)).expect("settings are valid");
+        let loaded = document::load(store.as_ref(), "key").await.expect("an absent document is no error");
+        assert_eq!((loaded.document, loaded.expect), (None::<Document>, Expect::Absent), "{}", kind.name);
+    }
+}

@@ -1,0 +1,129 @@
+//! The document that a store keeps: the states of one or more services, with what makes every write unique.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Expect, LONGEST_DOCUMENT, Store, Version};
+use crate::core::State;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The form of the document. A document of a later form is not read, so that a rolled-back version destroys nothing.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The states of the services that share a document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    schema_version: u32,
+    /// Grows by one with every write and never repeats, so that a version that was read once never comes back.
+    pub seq: u64,
+    /// Who wrote this, unique to the write: it tells our own write from another's when the reply was lost.
+    pub writer: String,
+    /// When.
+    pub saved_at: Timestamp,
+    /// The states by the targets' identities.
+    pub services: BTreeMap<String, State>,
+}
+
+/// A document as it was found.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Its content; empty where none was saved yet.
+    pub document: Option<Document>,
+    /// What a save has to expect.
+    pub expect: Expect,
+}
+
+impl Loaded {
+    /// The state of a service, if one was saved.
+    pub fn state(&self, service: &str) -> Option<&State> {
+        self.document.as_ref()?.services.get(service)
+    }
+}
+
+/// Loads the document under a key.
+///
+/// # Errors
+/// Those of the store, and [`ErrorKind::Malformed`] for a document that is not one of ours or of a later version.
+pub async fn load(store: &dyn Store, key: &str) -> Result<Loaded> {
+    let Some((bytes, version)) = store.load(key).await? else {
+        return Ok(Loaded { document: None, expect: Expect::Absent });
+    };
+    Ok(Loaded { document: Some(parse(key, &bytes)?), expect: Expect::At(version) })
+}
+
+/// Saves states over what was loaded, and returns the document as it is now.
+///
+/// # Errors
+/// Those of the store; [`ErrorKind::Conflict`] if somebody else has written since.
+pub async fn save(
+    store: &dyn Store,
+    key: &str,
+    over: &Loaded,
+    changed: impl IntoIterator<Item = (String, State)>,
+    tick: &str,
+    now: Timestamp,
+) -> Result<Loaded> {
+    let (seq, mut services) = match &over.document {
+        Some(document) => (document.seq + 1, document.services.clone()),
+        None => (1, BTreeMap::new()),
+    };
+    services.extend(changed);
+    let writer = unique(tick);
+    let document = Document { schema_version: SCHEMA_VERSION, seq, writer, saved_at: now, services };
+    let during = || format!("saving state {key:?}");
+    let bytes =
+        serde_json::to_vec(&document).map_err(|error| Error::new(ErrorKind::Bug, during(), error.to_string()))?;
+    let found = match store.save(key, bytes, &over.expect).await {
+        Ok(version) => return Ok(Loaded { document: Some(document), expect: Expect::At(version) }),
+        // The reply to a write that succeeded may be lost; what stands there now tells whose it is.
+        Err(lost) if may_have_succeeded(lost.kind()) => load(store, key).await.map_err(|_| lost)?,
+        Err(error) => return Err(error),
+    };
+    match found.document.as_ref().is_some_and(|found| found.writer == document.writer) {
+        true => Ok(found),
+        false => Err(Error::new(ErrorKind::Conflict, during(), "another invocation has written it since it was read")),
+    }
+}
+
+fn may_have_succeeded(kind: ErrorKind) -> bool {
+    // A conflict, too: the SDK repeats a write whose reply was lost, and then meets its own success.
+    matches!(kind, ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Malformed)
+}
+
+/// The tick's name and a random number: an event that is delivered twice has one name and two writers.
+fn unique(tick: &str) -> String {
+    format!("{tick}/{:016x}", RandomState::new().build_hasher().finish())
+}
+
+fn parse(key: &str, bytes: &[u8]) -> Result<Document> {
+    let malformed = |cause: String| Error::new(ErrorKind::Malformed, format!("reading state {key:?}"), cause);
+    #[derive(Deserialize)]
+    struct Form {
+        schema_version: u32,
+    }
+    if LONGEST_DOCUMENT < bytes.len() {
+        return Err(malformed(format!("it is longer than {LONGEST_DOCUMENT} bytes")));
+    }
+    let form: Form = serde_json::from_slice(bytes).map_err(|error| malformed(format!("it is no state: {error}")))?;
+    if form.schema_version != SCHEMA_VERSION {
+        let cause = format!("it is of form {}, and this version reads form {SCHEMA_VERSION}", form.schema_version);
+        return Err(malformed(format!("{cause}; run the version that wrote it, or move the object away")));
+    }
+    serde_json::from_slice(bytes).map_err(|error| malformed(format!("it is no state: {error}")))
+}
+
+/// The version of a document that a store itself numbers by its content.
+pub(super) fn fingerprint(bytes: &[u8]) -> Version {
+    #[derive(Deserialize)]
+    struct Numbered {
+        seq: u64,
+        writer: String,
+    }
+    match serde_json::from_slice::<Numbered>(bytes) {
+        Ok(Numbered { seq, writer }) => Version(format!("{seq}/{writer}")),
+        Err(_) => Version(format!("{}/{:?}", bytes.len(), bytes.iter().rev().take(16).collect::<Vec<_>>())),
+    }
+}

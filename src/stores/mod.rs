@@ -1,0 +1,63 @@
+//! Stores: what remembers. One file for each kind of storage, one line for each in the table.
+//!
+//! A store knows bytes and versions; what the bytes mean is in [`document`].
+
+#[cfg(test)]
+mod contract;
+pub mod document;
+mod file;
+mod memory;
+#[cfg(feature = "s3")]
+mod s3;
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::adapter::{Entry, entry};
+use crate::error::Result;
+
+pub use document::{Document, Loaded};
+
+/// Keeps documents by key, with compare-and-swap.
+///
+/// # Contract
+/// - A document that was never saved is `None`; one that cannot be read is `Err`.
+/// - `save` replaces exactly the version it expects, or fails with `Conflict` and changes nothing; of any number of
+///   concurrent saves that expect the same version, one succeeds.
+/// - What was saved is whole: a reader never sees a part of it.
+/// - No retry, sleep or log; safe to drop at any await.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Returns the document and its version.
+    ///
+    /// # Errors
+    /// `Denied`, `NotFound` (the place that holds documents), `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
+    async fn load(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>>;
+
+    /// Replaces the expected version and returns the new one.
+    ///
+    /// # Errors
+    /// `Conflict` if another version is there, and those of [`Store::load`].
+    async fn save(&self, key: &str, document: Vec<u8>, expect: &Expect) -> Result<Version>;
+}
+
+/// What names one version of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(pub String);
+
+/// What a save expects to replace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing was saved yet.
+    Absent,
+    /// This version.
+    At(Version),
+}
+
+/// The largest document that is read or written. A service takes below 1 KiB, so that a thousand fit.
+pub const LONGEST_DOCUMENT: usize = 1 << 20;
+
+/// Every store: registry, documentation index and test matrix at once.
+pub static TABLE: &[Entry<dyn Store>] =
+    &[entry!(s3, "s3"), entry!(file), entry!(memory), Entry::Planned { name: "dynamodb", aliases: &[], env: &[] }];

@@ -1,0 +1,66 @@
+//! Targets: what runs the tasks. One file for each scheduler, one line for each in the table.
+
+#[cfg(test)]
+mod contract;
+#[cfg(feature = "ecs")]
+mod ecs;
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::adapter::{Entry, entry};
+use crate::core::TargetStatus;
+use crate::error::Result;
+
+/// Tells and sets how many tasks services run. One target serves all services that share a scope, such as a cluster.
+///
+/// # Contract
+/// - A service that is absent from the answer is `Err`, never zero tasks.
+/// - Setting is absolute, so that repeating it is harmless. Already there is a result, not an error.
+/// - A service whose count must not be set (draining, one task on every host) is `Err` when its status is read.
+/// - No retry, sleep or log; safe to drop at any await.
+/// - Calls nothing beyond the IAM actions of its `KIND`; reading a status changes nothing.
+#[async_trait]
+pub trait Target: fmt::Debug + Send + Sync {
+    /// Returns the status of each service, in the order asked, in as few calls as the provider allows.
+    ///
+    /// # Errors
+    /// For each service by itself: `Denied`, `NotFound`, `Refused`, `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
+    async fn statuses(&self, services: &[String]) -> Vec<Result<TargetStatus>>;
+
+    /// Asks for this many tasks.
+    ///
+    /// # Errors
+    /// `Denied`, `NotFound`, `Refused`, `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
+    async fn set_desired(&self, service: &str, desired: u32) -> Result<Applied>;
+}
+
+/// What became of a request for a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It was set.
+    Set,
+    /// It was so already.
+    AlreadyThere,
+}
+
+/// Every target: registry, documentation index and test matrix at once.
+pub static TABLE: &[Entry<dyn Target>] = &[
+    entry!(ecs, "ecs"),
+    planned("kubernetes"),
+    planned("docker"),
+    planned("swarm"),
+    planned("fly"),
+    planned("heroku"),
+    planned("marathon"),
+    planned("nomad"),
+    planned("ec2_asg"),
+    planned("lambda_concurrency"),
+    planned("webhook"),
+    planned("process"),
+];
+
+const fn planned(name: &'static str) -> Entry<dyn Target> {
+    Entry::Planned { name, aliases: &[], env: &[] }
+}

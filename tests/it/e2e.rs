@@ -1,0 +1,10 @@
+//! The real `bootstrap` through the Lambda Runtime API on AWS interfaces.
+
+mod crash;
+mod curve;
+mod failures;
+mod overlap;
+mod permissions;
+mod secrets;
+mod settings;
+mod store;

@@ -1,0 +1,13 @@
+//! Everything that is tested through the library's public face and through the real binaries: one binary, one link.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read the environment that scripts/test prepares, and the time of day"
+)]
+
+mod config;
+mod e2e;
+mod properties;
+mod scenarios;
+mod support;
+mod tidy;
+mod vectors;

@@ -1,0 +1,246 @@
+//! A private corner of a running AWS emulator for one test: queue, cluster, service, bucket, role.
+//!
+//! `scripts/test` starts the emulators and says where they are. A missing one fails the test: nothing is skipped.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ecs::types::LaunchType;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tidegate::stores::{Document, document};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::runtime_api::{Function, RuntimeApi};
+
+pub const REGION: &str = "us-east-1";
+
+/// The emulators take twelve digits as an access key to mean that account's root.
+const ACCOUNT: &str = "123456789012";
+
+/// Long enough for everything a test does in one invocation on a busy machine.
+pub const TIMEOUT_MS: u64 = 60_000;
+
+pub type Env = Vec<(String, String)>;
+
+/// One test's corner of an emulator.
+pub struct World {
+    pub address: SocketAddr,
+    pub name: String,
+    pub account: &'static str,
+    pub queue_url: String,
+    pub sqs: aws_sdk_sqs::Client,
+    pub ecs: aws_sdk_ecs::Client,
+    pub s3: aws_sdk_s3::Client,
+    sts: aws_sdk_sts::Client,
+    roles: AtomicUsize,
+}
+
+impl World {
+    /// A corner of ministack, which checks signatures and policies, with a queue, an empty bucket and a service that
+    /// asks for `desired` tasks.
+    pub async fn ministack(desired: i32) -> Self {
+        Self::build("TIDEGATE_TEST_MINISTACK", desired).await
+    }
+
+    /// The same in moto, a second opinion.
+    pub async fn moto(desired: i32) -> Self {
+        Self::build("TIDEGATE_TEST_MOTO", desired).await
+    }
+
+    async fn build(var: &str, desired: i32) -> Self {
+        let endpoint = std::env::var(var)
+            .unwrap_or_else(|_| panic!("{var} is not set: run scripts/test, which starts what tests need"));
+        let address = endpoint.trim_start_matches("http://").parse().expect("an address and a port");
+        let sdk = sdk(&endpoint, Credentials::new(ACCOUNT, "test", None, None, "test"));
+        let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+        let world = Self {
+            address,
+            name: format!("t{:x}-{:x}", std::process::id(), unique & 0xffff_ffff_ffff),
+            account: ACCOUNT,
+            queue_url: String::new(),
+            sqs: aws_sdk_sqs::Client::new(&sdk),
+            ecs: aws_sdk_ecs::Client::new(&sdk),
+            s3: s3(&sdk),
+            sts: aws_sdk_sts::Client::new(&sdk),
+            roles: AtomicUsize::new(0),
+        };
+        let queue = world.sqs.create_queue().queue_name(&world.name).send().await.expect("a queue can be made");
+        world.s3.create_bucket().bucket(&world.name).send().await.expect("a bucket can be made");
+        world.ecs.create_cluster().cluster_name(&world.name).send().await.expect("a cluster can be made");
+        let container =
+            aws_sdk_ecs::types::ContainerDefinition::builder().name("worker").image("worker").memory(64).build();
+        let family = world.ecs.register_task_definition().family(&world.name).container_definitions(container);
+        family.send().await.expect("a task definition can be made");
+        let world = Self { queue_url: queue.queue_url().expect("a queue has a URL").to_owned(), ..world };
+        world.add_service(&world.name, desired).await;
+        world
+    }
+
+    pub async fn add_service(&self, service: &str, desired: i32) {
+        let request = self.ecs.create_service().cluster(&self.name).service_name(service).task_definition(&self.name);
+        request.desired_count(desired).launch_type(LaunchType::Ec2).send().await.expect("a service can be made");
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sends messages, ten at a time, as many calls at once as a connection pool likes.
+    pub async fn send(&self, messages: usize) {
+        let batch = |first: usize| {
+            let entry = |n: usize| {
+                SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body("work").build().expect("valid")
+            };
+            let entries = (first..messages.min(first + 10)).map(entry).collect();
+            self.sqs.send_message_batch().queue_url(&self.queue_url).set_entries(Some(entries)).send()
+        };
+        for wave in (0..messages).step_by(200) {
+            let batches = (wave..messages.min(wave + 200)).step_by(10).map(batch);
+            for sent in futures_util::future::join_all(batches).await {
+                assert!(sent.expect("messages can be sent").failed().is_empty());
+            }
+        }
+    }
+
+    pub async fn desired(&self) -> i32 {
+        self.desired_of(&self.name).await
+    }
+
+    pub async fn desired_of(&self, service: &str) -> i32 {
+        let answer = self.ecs.describe_services().cluster(&self.name).services(service).send().await;
+        answer.expect("services can be described").services().first().expect("the service is there").desired_count()
+    }
+
+    pub async fn set_desired(&self, desired: i32) {
+        let request = self.ecs.update_service().cluster(&self.name).service(&self.name).desired_count(desired);
+        request.send().await.expect("services can be updated");
+    }
+
+    pub fn state_key(&self) -> String {
+        format!("tidegate/v1/ecs/{}/{REGION}/{name}/{name}.json", self.account, name = self.name)
+    }
+
+    /// The state as it is in the bucket.
+    pub async fn state(&self) -> Option<Value> {
+        let object = self.s3.get_object().bucket(&self.name).key(self.state_key()).send().await.ok()?;
+        let body = object.body.collect().await.expect("the state can be read").to_vec();
+        serde_json::from_slice(&body).expect("the state is JSON")
+    }
+
+    /// Makes the service one that was first seen long ago, so that no cooldown runs from first sight.
+    pub async fn rest(&self) {
+        let id = format!("ecs:{REGION}/{}/{name}/{name}", self.account, name = self.name);
+        let state = json!({
+            "schema_version": 1, "seq": 1, "writer": "test", "saved_at": "2026-01-01T00:00:00Z",
+            "services": { id: { "since": "2026-01-01T00:00:00Z" } },
+        });
+        let body = serde_json::to_vec(&state).expect("it serializes");
+        let request = self.s3.put_object().bucket(&self.name).key(self.state_key()).body(body.into());
+        request.send().await.expect("the state can be written");
+    }
+
+    /// The function's environment: StepScale's names, this corner's resources, root's credentials, and `more` on top.
+    pub fn env(&self, endpoint: &str, more: &[(&str, &str)]) -> Env {
+        let own = [
+            ("ECS_CLUSTER", self.name.as_str()),
+            ("SERVICE_NAME", &self.name),
+            ("SQS_QUEUE_URL", &self.queue_url),
+            ("S3_CONFIG_BUCKET", &self.name),
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL", endpoint),
+            ("AWS_ACCESS_KEY_ID", ACCOUNT),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ];
+        let mut env: Env = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        for (name, value) in more {
+            env.retain(|(old, _)| old != name);
+            env.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        env
+    }
+
+    /// The real `bootstrap` under the Runtime API.
+    pub async fn function(&self, env: &Env) -> Function {
+        let arn = format!("arn:aws:lambda:{REGION}:{}:function:tidegate", self.account);
+        RuntimeApi::start().await.with_arn(&arn).spawn(Path::new(env!("CARGO_BIN_EXE_bootstrap")), env)
+    }
+
+    /// Credentials of a new role that has exactly this policy, as environment variables.
+    pub async fn role(&self, policy: &Value) -> Env {
+        let role = format!("{}-{}", self.name, self.roles.fetch_add(1, Ordering::Relaxed));
+        let trust = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Principal": { "AWS": "*" }, "Action": "sts:AssumeRole" }] });
+        self.iam(&[("Action", "CreateRole"), ("RoleName", &role), ("AssumeRolePolicyDocument", &trust.to_string())])
+            .await;
+        self.iam(&[
+            ("Action", "PutRolePolicy"),
+            ("RoleName", &role),
+            ("PolicyName", "exact"),
+            ("PolicyDocument", &policy.to_string()),
+        ])
+        .await;
+        let arn = format!("arn:aws:iam::{}:role/{role}", self.account);
+        let assumed = self.sts.assume_role().role_arn(arn).role_session_name("session").send().await;
+        let assumed = assumed.expect("the role can be assumed");
+        let keys = assumed.credentials().expect("a session has credentials");
+        [
+            ("AWS_ACCESS_KEY_ID", keys.access_key_id()),
+            ("AWS_SECRET_ACCESS_KEY", keys.secret_access_key()),
+            ("AWS_SESSION_TOKEN", keys.session_token()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    /// One call of IAM's query protocol as root, whose signature the emulator does not check.
+    async fn iam(&self, parameters: &[(&str, &str)]) {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("Version", "2010-05-08").extend_pairs(parameters);
+        let body = form.finish();
+        let credential = format!("{ACCOUNT}/{}/us-east-1/iam/aws4_request", Timestamp::UNIX_EPOCH.strftime("%Y%m%d"));
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: {}\r\nauthorization: AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.address,
+            body.len(),
+        );
+        let mut stream = TcpStream::connect(self.address).await.expect("the emulator listens");
+        stream.write_all(head.as_bytes()).await.expect("the emulator reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("the emulator answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// The state store of this corner, as the function has it.
+    pub async fn store(&self) -> Arc<dyn tidegate::stores::Store> {
+        let vars: std::collections::BTreeMap<_, _> = self.env(&self.url(), &[]).into_iter().collect();
+        let input = tidegate::config::Input { vars: &vars, event: &Value::Null, in_lambda: true };
+        let config = tidegate::config::load(input).expect("the environment is a valid configuration");
+        let shared = tidegate::shared::Shared::new(&config, None).await;
+        Arc::from(config.state.build(&shared).expect("the store can be built"))
+    }
+}
+
+fn sdk(endpoint: &str, credentials: Credentials) -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .endpoint_url(endpoint)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build()
+}
+
+fn s3(sdk: &SdkConfig) -> aws_sdk_s3::Client {
+    aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(sdk).force_path_style(true).build())
+}
+
+/// The document under a key, for tests of the store itself.
+pub async fn loaded(store: &dyn tidegate::stores::Store, key: &str) -> Option<Document> {
+    document::load(store, key).await.expect("the document can be read").document
+}

@@ -1,0 +1,198 @@
+//! House rules that no compiler knows: what may use what, and that what is written down is true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tidegate::adapter::Entry;
+use tidegate::config::{Input, docs, load, schema};
+use tidegate::{notifiers, sources, stores, targets};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn files_below(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is there") {
+            let path = entry.expect("it can be listed").path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|found| found == ending) => found.push(path),
+                false => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_core_is_pure() {
+    let allowed =
+        ["std::fmt", "std::cmp", "jiff::", "schemars::", "serde::", "super::", "crate::error::ErrorKind", "case::Case"];
+    for file in files_below("src/core", "rs") {
+        let text = fs::read_to_string(&file).expect("it can be read");
+        let inside = |line: &&str| !line.starts_with("//");
+        for line in text.lines().map(str::trim).filter(inside) {
+            if let Some(used) = line.strip_prefix("use ").or_else(|| line.strip_prefix("pub use ")) {
+                let own = ["decision::", "observation::", "policy::", "rules::", "state::", "threshold::"];
+                let fine = allowed.iter().chain(&own).any(|prefix| used.starts_with(prefix));
+                assert!(fine, "{}: the core uses {used}", file.display());
+            }
+            for word in ["async ", ".await", "cfg(feature", "tracing::", "std::env", "now()", "std::fs", "println!"] {
+                assert!(!line.contains(word), "{}: {line}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn adapters_neither_sleep_nor_log_nor_retry() {
+    for family in ["sources", "targets", "stores", "notifiers"] {
+        for file in files_below(&format!("src/{family}"), "rs") {
+            let text = fs::read_to_string(&file).expect("it can be read");
+            let production = text.split("#[cfg(test)]\nmod tests").next().expect("a first part");
+            for word in ["sleep", "tracing::", "println!", "unwrap_or(0)", "unwrap_or_default() as", ".retry"] {
+                let named = file.file_name().is_some_and(|name| name == "contract.rs");
+                assert!(named || !code(production).contains(word), "{}: {word}", file.display());
+            }
+        }
+    }
+}
+
+/// Text without its comments.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_adapter_has_a_file_and_every_file_a_line() {
+    fn names<P: ?Sized>(table: &[Entry<P>]) -> BTreeSet<String> {
+        let here = |entry: &&Entry<P>| !matches!(entry, Entry::Planned { .. });
+        table.iter().filter(here).map(|entry| entry.name().to_owned()).collect()
+    }
+    for (family, table) in [
+        ("sources", names(sources::TABLE)),
+        ("targets", names(targets::TABLE)),
+        ("stores", names(stores::TABLE)),
+        ("notifiers", names(notifiers::TABLE)),
+    ] {
+        let helpers = ["mod", "contract", "document"];
+        let files: BTreeSet<_> = files_below(&format!("src/{family}"), "rs")
+            .iter()
+            .filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()))
+            .filter(|name| !helpers.contains(&name.as_str()))
+            .collect();
+        assert_eq!(table, files, "{family}");
+    }
+}
+
+#[test]
+fn files_stay_short_enough_to_read() {
+    for file in files_below("src", "rs") {
+        let text = fs::read_to_string(&file).expect("it can be read");
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        assert!(lines <= 400, "{} has {lines} lines before its tests", file.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_open_or_ignored() {
+    for file in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
+        if file.ends_with("tidy.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("it can be read");
+        for word in ["todo!(", "unimplemented!(", "FIXME", "#[ignore"] {
+            assert!(!text.contains(word), "{}: {word}", file.display());
+        }
+        for line in text.lines().filter(|line| line.contains("TODO")) {
+            assert!(line.contains("TODO(#"), "{}: a TODO without the number of an issue: {line}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_published_schema_is_the_types() {
+    let published: Value = serde_json::from_str(&read("infra/config.schema.json")).expect("it is JSON");
+    assert_eq!(published, schema::document(), "run: cargo run --bin tidegate -- schema > infra/config.schema.json");
+}
+
+#[test]
+fn the_schema_accepts_what_is_accepted() {
+    let validator = jsonschema::validator_for(&schema::document()).expect("it is a schema");
+    for name in ["services", "stepscale_flat", "dry_run"] {
+        let event: Value = serde_json::from_str(&read(format!("events/{name}.json"))).expect("it is JSON");
+        let errors: Vec<_> = validator.iter_errors(&event["config"]).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
+    let mut wrong: Value = serde_json::from_str(&read("events/services.json")).expect("it is JSON");
+    wrong["config"]["services"][0]["policies"][0]["type"] = "nonsense".into();
+    assert!(!validator.is_valid(&wrong["config"]));
+}
+
+#[test]
+fn the_readmes_settings_are_the_tables() {
+    let readme = read("README.md");
+    let begin = "<!-- settings: printed by `tidegate settings` -->\n";
+    let table = readme.split(begin).nth(1).and_then(|rest| rest.split("<!-- end of settings -->").next());
+    assert_eq!(table.expect("the README has the table between its two marks"), docs::table());
+}
+
+#[test]
+fn the_readmes_promises_name_tests_that_exist() {
+    let readme = read("README.md");
+    let section =
+        readme.split("## Promises").nth(1).expect("the README has promises").split("\n## ").next().expect("a section");
+    let mut tests = BTreeSet::new();
+    for file in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
+        let text = fs::read_to_string(&file).expect("it can be read");
+        let names = text.lines().filter_map(|line| line.trim().trim_start_matches("async ").strip_prefix("fn "));
+        tests.extend(names.filter_map(|rest| rest.split('(').next()).map(str::to_owned));
+    }
+    let mut named = 0;
+    for name in
+        section.split('`').skip(1).step_by(2).filter(|name| name.contains('_') && !name.contains(['.', '/', ' ']))
+    {
+        if name.chars().any(char::is_uppercase) {
+            continue;
+        }
+        assert!(tests.contains(name), "the README names {name}, which is no test");
+        named += 1;
+    }
+    assert!(10 <= named, "only {named} tests are named");
+}
+
+#[test]
+fn every_example_event_is_a_valid_configuration() {
+    let env = [
+        ("ECS_CLUSTER", "prod"),
+        ("SERVICE_NAME", "orders"),
+        ("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/orders"),
+        ("S3_CONFIG_BUCKET", "tidegate-state-123456789012"),
+    ];
+    let full: BTreeMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let bucket_only: BTreeMap<_, _> = full
+        .iter()
+        .filter(|(name, _)| *name == "S3_CONFIG_BUCKET")
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let events = files_below("events", "json");
+    assert!(6 <= events.len());
+    for file in events {
+        let event: Value =
+            serde_json::from_str(&fs::read_to_string(&file).expect("it can be read")).expect("it is JSON");
+        let vars = if event["config"]["services"].is_array() { &bucket_only } else { &full };
+        let config = load(Input { vars, event: &event, in_lambda: true });
+        assert!(config.is_ok(), "{}: {:?}", file.display(), config.err());
+    }
+}
