@@ -177,6 +177,13 @@ impl Identity {
         self
     }
 
+    /// Whether both may name the same thing: an account that is not stated may be any.
+    pub fn may_be(&self, other: &Self) -> bool {
+        let place = |identity: &Self| (identity.provider, identity.region.clone(), identity.path.clone());
+        let same_account = self.account.is_none() || other.account.is_none() || self.account == other.account;
+        same_account && place(self) == place(other)
+    }
+
     /// The innermost name.
     pub fn leaf(&self) -> &str {
         self.path.last().map_or("", String::as_str)

@@ -41,6 +41,8 @@ pub enum Scene {
     Throttled,
     /// The answer is not what it should be.
     Malformed,
+    /// The answer is valid, and the number that was asked for is not in it.
+    Missing,
     /// The provider fails.
     Broken,
     /// The provider takes the request and never answers.

@@ -6,11 +6,13 @@
 //! a host that it was not written beside.
 
 mod check;
+mod deployment;
 pub mod docs;
 mod env;
 mod file;
 mod layer;
 mod origin;
+mod rules;
 pub mod schema;
 mod secret;
 pub mod settings;

@@ -216,7 +216,7 @@ impl fmt::Display for Reason {
             Self::ClockSkew { ahead_secs } => {
                 write!(f, "the state is {ahead_secs} s ahead of the clock; cooldowns run from now")
             }
-            Self::OutsideBounds { wanted, bounded_to } => write!(f, "{wanted} is outside the bounds; {bounded_to}"),
+            Self::OutsideBounds { wanted, bounded_to } => write!(f, "{wanted} is outside the bounds, so {bounded_to}"),
             Self::AlreadyAtMaxCapacity { max } => write!(f, "already at the upper bound of {max}"),
             Self::AlreadyAtMinCapacity { min } => write!(f, "already at the lower bound of {min}"),
             Self::AlreadyAtDesiredCapacity => f.write_str("nothing to change"),

@@ -59,7 +59,8 @@ async fn an_unreadable_source_is_an_error_of_its_kind_and_never_a_number() {
             (Scene::Throttled, &[ErrorKind::Throttled]),
             (Scene::Broken, &[ErrorKind::Unavailable]),
             (Scene::Silent, &[ErrorKind::Timeout]),
-            (Scene::Malformed, &[ErrorKind::Malformed, ErrorKind::Missing]),
+            (Scene::Malformed, &[ErrorKind::Malformed]),
+            (Scene::Missing, &[ErrorKind::Missing]),
             (Scene::Endless, &[ErrorKind::Malformed, ErrorKind::Unavailable, ErrorKind::Timeout]),
         ] {
             let (answer, _) = read(kind, scene).await;

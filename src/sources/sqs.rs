@@ -232,12 +232,18 @@ mod tests {
             Reply::aws_json(200, &attributes)
         };
         match scene {
-            Scene::Amount(_) | Scene::Malformed if request.action() == "AmazonSQS.GetQueueUrl" => {
+            Scene::Amount(_) | Scene::Malformed | Scene::Missing if request.action() == "AmazonSQS.GetQueueUrl" => {
                 Reply::aws_json(200, &json!({ "QueueUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/orders" }))
             }
             Scene::Amount(backlog) => counts(backlog),
             Scene::Malformed => {
                 Reply::aws_json(200, &json!({ "Attributes": { "ApproximateNumberOfMessages": "many" } }))
+            }
+            Scene::Missing => {
+                let attributes = json!({ "Attributes": {
+                    "ApproximateNumberOfMessagesNotVisible": "3", "ApproximateNumberOfMessagesDelayed": "2",
+                } });
+                Reply::aws_json(200, &attributes)
             }
             Scene::Denied => Reply::aws_error(403, "AccessDeniedException", "User is not authorized"),
             Scene::NotFound => Reply::aws_error(400, "QueueDoesNotExist", "The specified queue does not exist."),

@@ -53,7 +53,7 @@ impl Store for Memory {
         if found != *expect {
             return Err(Error::new(ErrorKind::Conflict, format!("saving state {key:?}"), "another version is there"));
         }
-        let next = number.unwrap_or(0) + 1;
+        let next = number.map_or(1, |number| number + 1);
         documents.insert(key.to_owned(), (next, document));
         Ok(Version(next.to_string()))
     }

@@ -293,7 +293,10 @@ fn names_and_targets_are_unique() {
     let mut same_target = service("b");
     same_target["target"]["service"] = json!("a");
     assert_eq!(twice(service("a"), same_target), at(&[("config.services[1].target", "event")]));
-    assert!(load_with(&[], json!({ "config": { "services": [service("a"), twin] } })).is_ok());
+    assert!(load_with(&[], json!({ "config": { "services": [service("a"), twin.clone()] } })).is_ok());
+    // By name and by ARN it is the same target.
+    twin["name"] = json!("c");
+    assert_eq!(twice(service("b"), twin), at(&[("config.services[1].target", "event")]));
 }
 
 #[test]

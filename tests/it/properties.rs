@@ -48,7 +48,9 @@ prop_compose! {
 fn any_sample() -> impl Strategy<Value = Sample> {
     let kinds = prop::sample::select(vec![ErrorKind::Denied, ErrorKind::Timeout, ErrorKind::Malformed]);
     prop_oneof![
-        4 => (0..20_000_u64).prop_map(|backlog| waiting("queue", backlog)),
+        // Near empty is where scale-in is at stake.
+        4 => (0..100_u64).prop_map(|backlog| waiting("queue", backlog)),
+        3 => (0..20_000_u64).prop_map(|backlog| waiting("queue", backlog)),
         1 => any::<u64>().prop_map(|backlog| waiting("queue", backlog)),
         1 => kinds.prop_map(|kind| unreadable("queue", kind)),
     ]
@@ -67,14 +69,14 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_action()(ago in -300.0..1000.0_f64, from in 0..600_u32, to in 0..600_u32, less in 0..100_u32) -> Action {
+    fn any_action()(ago in -100.0..2000.0_f64, from in 0..600_u32, to in 0..600_u32, less in 0..100_u32) -> Action {
         Action { at: noon_plus(-ago), from, to, base: from.saturating_sub(less) }
     }
 }
 
 prop_compose! {
     fn any_state()(
-        since in -300.0..5000.0_f64,
+        since in -100.0..5000.0_f64,
         last_out in prop::option::of(any_action()),
         last_in in prop::option::of(any_action()),
         pending in prop::option::of(any_action()),

@@ -1,0 +1,184 @@
+//! What belongs to the deployment: hard bounds, allow-lists, and where the state is kept. A payload may only narrow it.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Input;
+use super::check::section;
+use super::layer::Layers;
+use super::origin::{Layer, Origin, Problems, Tree};
+use crate::adapter::{Identity, Section};
+use crate::core::Bounds;
+use crate::stores::{self, Store};
+
+/// What belongs to the deployment, narrowed by the payload.
+#[derive(Debug, Default)]
+pub(super) struct Deployment {
+    min: Option<(u32, Origin)>,
+    max: Option<(u32, Origin)>,
+    pub targets: Vec<(Vec<String>, Origin)>,
+    pub sources: Vec<(Vec<String>, Origin)>,
+    bucket: Option<(String, Origin)>,
+}
+
+impl Deployment {
+    pub fn read(layers: &Layers, problems: &mut Problems) -> Self {
+        let mut deployment = Self::default();
+        for (key, value, origin) in &layers.deployment {
+            let origin = origin.clone();
+            let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+            let patterns = || Vec::<String>::deserialize(value).unwrap_or_default();
+            match (*key, count, value.as_str()) {
+                ("hard_min_tasks", Some(count), _) => {
+                    narrow(&mut deployment.min, count, origin, |new, old| old <= new, problems)
+                }
+                ("hard_max_tasks", Some(count), _) => {
+                    narrow(&mut deployment.max, count, origin, |new, old| new <= old, problems)
+                }
+                ("allowed_targets", ..) => deployment.targets.push((patterns(), origin)),
+                ("allowed_sources", ..) => deployment.sources.push((patterns(), origin)),
+                (_, _, Some(bucket)) => deployment.use_bucket(bucket, origin, problems),
+                _ => problems.add(&origin, "is too large", "give a whole number below 4294967296"),
+            }
+        }
+        if let (Some((min, at)), Some((max, other))) = (&deployment.min, &deployment.max)
+            && max < min
+        {
+            problems.add(
+                at,
+                format!("is {min}, above the hard upper bound {max} ({other})"),
+                "lower it, or raise the other",
+            );
+        }
+        deployment
+    }
+
+    fn use_bucket(&mut self, bucket: &str, origin: Origin, problems: &mut Problems) {
+        match &self.bucket {
+            Some((old, at)) if old != bucket && origin.layer == Layer::Event => {
+                let problem = format!(
+                    "is not the deployment's state bucket ({at}), and two ticks that remember in two places do not see each other"
+                );
+                problems.add(&origin, problem, "leave it out of the payload");
+            }
+            _ => self.bucket = Some((bucket.to_owned(), origin)),
+        }
+    }
+
+    /// Narrows bounds to the hard ones. Built-in defaults give way silently; what somebody wrote is refused.
+    pub fn narrow_bounds(&self, bounds: Bounds, at: [&Origin; 2], problems: &mut Problems) -> Bounds {
+        let [min_at, max_at] = at;
+        let mut narrowed = bounds;
+        if let Some((hard, from)) = &self.max {
+            narrowed.max = narrowed.max.min(*hard);
+            if *hard < bounds.max && max_at.layer != Layer::Default {
+                problems.add(
+                    max_at,
+                    format!("is {}, above the hard upper bound {hard} ({from})", bounds.max),
+                    format!("give at most {hard}"),
+                );
+            }
+            if min_at.layer == Layer::Default {
+                narrowed.min = narrowed.min.min(*hard);
+            }
+        }
+        if let Some((hard, from)) = &self.min {
+            narrowed.min = narrowed.min.max(*hard);
+            if bounds.min < *hard && min_at.layer != Layer::Default {
+                problems.add(
+                    min_at,
+                    format!("is {}, below the hard lower bound {hard} ({from})", bounds.min),
+                    format!("give at least {hard}"),
+                );
+            }
+            if max_at.layer == Layer::Default {
+                narrowed.max = narrowed.max.max(*hard);
+            }
+        }
+        narrowed
+    }
+}
+
+fn narrow(
+    bound: &mut Option<(u32, Origin)>,
+    count: u32,
+    origin: Origin,
+    is_narrower: fn(u32, u32) -> bool,
+    problems: &mut Problems,
+) {
+    match bound {
+        Some((old, at)) if !is_narrower(count, *old) && origin.layer == Layer::Event => {
+            problems.add(
+                &origin,
+                format!("is {count}, wider than {old} ({at})"),
+                "a payload may only narrow it; leave it out",
+            );
+        }
+        _ => *bound = Some((count, origin)),
+    }
+}
+
+/// Refuses what is on none of the deployment's lists.
+pub(super) fn refuse_unlisted(
+    identity: &Identity,
+    lists: &[(Vec<String>, Origin)],
+    key: &str,
+    at: &Origin,
+    problems: &mut Problems,
+) {
+    let text = identity.to_string();
+    for (patterns, from) in lists {
+        if !patterns.iter().any(|pattern| matches(pattern, &text)) {
+            let problem = format!("names {text}, which is not among the {key} of the deployment ({from})");
+            problems.add(at, problem, "use one that is listed, or add it there");
+        }
+    }
+}
+
+/// Whether a text matches a pattern in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|left| {
+            (0..=left.len()).filter(|&cut| left.is_char_boundary(cut)).any(|cut| matches(rest, &left[cut..]))
+        }),
+    }
+}
+
+/// Where the state is kept.
+pub(super) fn state(
+    layers: &Layers,
+    deployment: &Deployment,
+    input: Input<'_>,
+    problems: &mut Problems,
+) -> Option<Section<dyn Store>> {
+    let mut tree = Tree::empty();
+    let var = |name: &str| input.vars.get(name).map(|value| (value, Origin::new(&Layer::Environment, name)));
+    match (&layers.state, &deployment.bucket) {
+        (Some(state), Some((_, origin))) if origin.layer == Layer::Event => {
+            let problem = format!("is not the deployment's place for the state ({})", state.origin(""));
+            problems.add(origin, problem, "leave it out of the payload");
+            return None;
+        }
+        (Some(state), _) => tree.set("/state", state.value.clone(), state.origin("")),
+        (None, Some((bucket, origin))) => {
+            tree.set("/state", json!({ "type": "s3", "bucket": bucket }), origin.clone());
+            if let Some((prefix, origin)) = var("STATE_PREFIX") {
+                tree.set("/state/prefix", prefix.into(), origin);
+            }
+        }
+        (None, None) if input.in_lambda => {
+            let origin = Origin::new(&Layer::Default, "s3_config_bucket");
+            let problem = "is missing, and a function's own files do not last";
+            problems.add(&origin, problem, "set S3_CONFIG_BUCKET to a bucket for the state");
+            return None;
+        }
+        (None, None) => {
+            tree.set("/state", json!({ "type": "file" }), Origin::new(&Layer::Default, "state"));
+            if let Some((dir, origin)) = var("STATE_DIR") {
+                tree.set("/state/dir", dir.into(), origin);
+            }
+        }
+    }
+    section(&tree, "/state", stores::TABLE, problems)
+}

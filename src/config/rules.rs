@@ -1,0 +1,84 @@
+//! Checks the rules of one service: policies, bounds, and what they say to each other.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::deployment::Deployment;
+use super::origin::{Layer, Problems, Tree};
+use super::schema::{self, did_you_mean, validate};
+use crate::core::{Bounds, PLANNED_POLICIES, POLICIES, Rules, Threshold};
+use crate::error::ErrorKind;
+
+/// Reads the rules of a service.
+pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Option<Rules> {
+    policies(tree, problems);
+    let bounds = bounds(tree, deployment, problems);
+    let mut document = tree.value.clone();
+    document.as_object_mut()?.retain(|key, _| !matches!(key.as_str(), "name" | "target" | "sources"));
+    // Whatever cannot be read was reported by the schema.
+    let mut rules = Rules::deserialize(&document).ok()?;
+    rules.bounds = bounds;
+    Some(rules)
+}
+
+fn policies(tree: &Tree, problems: &mut Problems) {
+    let count = tree.value["policies"].as_array().map_or(0, Vec::len);
+    for number in 0..count {
+        let pointer = format!("/policies/{number}");
+        let at_type = format!("{pointer}/type");
+        let Some(asked) = tree.value.pointer(&at_type).and_then(Value::as_str) else { continue };
+        match schema::policy(asked) {
+            Some(schema) => {
+                validate(tree, &pointer, &schema, problems);
+                thresholds_in_order(tree, &pointer, problems);
+            }
+            None if PLANNED_POLICIES.contains(&asked) => {
+                let remedy = format!("this version cannot do it yet; use one of: {}", POLICIES.join(", "));
+                problems.add(&tree.origin(&at_type), format!("is {asked:?}, which is not built in"), remedy);
+                problems.0.last_mut().expect("it was just added").kind = ErrorKind::NotBuilt;
+            }
+            None => problems.add(
+                &tree.origin(&at_type),
+                format!("is {asked:?}, which is not known"),
+                did_you_mean(asked, POLICIES),
+            ),
+        }
+    }
+}
+
+fn thresholds_in_order(tree: &Tree, pointer: &str, problems: &mut Problems) {
+    let default = Threshold::default();
+    let read = |key: &str, default: f64| {
+        let at = format!("{pointer}/{key}");
+        (tree.value.pointer(&at).and_then(Value::as_f64).unwrap_or(default), tree.origin(&at))
+    };
+    let (low, low_at) = read("scale_in_threshold", default.scale_in_threshold);
+    let (high, high_at) = read("scale_out_threshold", default.scale_out_threshold);
+    if low <= high {
+        return;
+    }
+    let (at, problem) = match low_at.layer {
+        Layer::Default => (&high_at, format!("is {high}, below the scale-in threshold {low} (default)")),
+        _ => (&low_at, format!("is {low}, above the scale-out threshold {high} ({high_at})")),
+    };
+    problems.add(at, problem, "keep the scale-in threshold at or below the scale-out threshold");
+}
+
+fn bounds(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Bounds {
+    let read = |key: &str, default: u32| {
+        let at = format!("/bounds/{key}");
+        let count = tree.value.pointer(&at).and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok());
+        (count.unwrap_or(default), tree.origin(&at))
+    };
+    let default = Bounds::default();
+    let ((min, min_at), (max, max_at)) = (read("min", default.min), read("max", default.max));
+    let bounds = deployment.narrow_bounds(Bounds { min, max }, [&min_at, &max_at], problems);
+    if bounds.max < bounds.min {
+        let (at, problem) = match min_at.layer {
+            Layer::Default => (&max_at, format!("is {max}, below the least number of tasks, {min} (default)")),
+            _ => (&min_at, format!("is {min}, above the most tasks, {max} ({max_at})")),
+        };
+        problems.add(at, problem, "keep the least number of tasks at or below the most");
+    }
+    bounds
+}
