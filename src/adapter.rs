@@ -20,7 +20,8 @@ pub struct Kind<P: ?Sized + 'static> {
     pub about: &'static str,
     /// Setting names of earlier systems and what they are called here.
     pub renamed: &'static [(&'static str, &'static str)],
-    /// Environment variables of the short form and the setting each one gives.
+    /// Environment variables of the short form and the setting each one gives, for sources, of which there are many. Those
+    /// of the one target and the state are in `config::settings`.
     pub env: &'static [(&'static str, &'static str)],
     /// The JSON Schema of the settings.
     pub schema: fn() -> Value,

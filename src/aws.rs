@@ -7,11 +7,13 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextMut;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::result::{DispatchFailure, SdkError};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
@@ -49,6 +51,7 @@ impl Aws {
     pub(crate) async fn new(config: &Config, function_arn: Option<&str>) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(config.region.clone()))
+            .http_client(http_client())
             .retry_config(RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(100)))
             .timeout_config(timeouts());
         if let Some(profile) = &config.profile {
@@ -109,6 +112,13 @@ impl Aws {
     }
 }
 
+/// One pool of connections for all clients of the process. Without it every client would have its own, and every tick
+/// would begin with a TLS handshake for each of them.
+fn http_client() -> SharedHttpClient {
+    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+    aws_smithy_http_client::Builder::new().tls_provider(tls).build_https()
+}
+
 /// A connection within one second, an attempt within two: AWS answers these calls in tens of milliseconds, and the
 /// whole operation has its own limit in `call`.
 fn timeouts() -> TimeoutConfig {
@@ -159,7 +169,8 @@ where
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (ErrorKind::Timeout, format!("no answer to {action} in time"))
         }
-        SdkError::DispatchFailure(failure) if failure.is_io() => (ErrorKind::Unavailable, innermost(&error)),
+        SdkError::DispatchFailure(failure) if is_connection(failure) => (ErrorKind::Unavailable, innermost(&error)),
+        // What is left is about credentials.
         SdkError::DispatchFailure(_) => {
             (ErrorKind::Denied, format!("{action} could not be sent: {}", innermost(&error)))
         }
@@ -173,6 +184,11 @@ where
         _ => (ErrorKind::Config, innermost(&error)),
     };
     Error::new(kind, during, cause).caused_by(error)
+}
+
+/// Whether a request failed on its way: no connection, or one that was cut.
+fn is_connection(failure: &DispatchFailure) -> bool {
+    failure.is_io() || failure.as_connector_error().is_some_and(|error| error.as_other().is_some())
 }
 
 fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (ErrorKind, String) {
@@ -197,6 +213,8 @@ fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (Err
             ErrorKind::NotFound
         }
         _ if has(&["PreconditionFailed", "ConditionalRequestConflict"]) => ErrorKind::Conflict,
+        // S3 answers so for a bucket of another region.
+        301 | 307 => ErrorKind::Config,
         401 | 403 => ErrorKind::Denied,
         404 => ErrorKind::NotFound,
         409 | 412 => ErrorKind::Conflict,

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,8 +16,19 @@ const RESERVE: Duration = Duration::from_millis(500);
 /// two seconds each (see `shared`) fit.
 const LONGEST_OPERATION: Duration = Duration::from_secs(8);
 
-/// Least that must be left to begin a change: the intent, the change and its confirmation, each within a second.
-const TIME_TO_ACT: Duration = Duration::from_secs(3);
+/// Least that must be left to announce a change: the intent, another look, the change and its confirmation.
+pub const TIME_TO_ANNOUNCE: Duration = Duration::from_secs(4);
+
+/// Least that must be left to make an announced change, which is one attempt of at most two seconds (see `aws`).
+pub const TIME_TO_ACT: Duration = Duration::from_secs(2);
+
+/// How many operations are under way at once. A Lambda function has 1,024 file descriptors.
+const AT_ONCE: usize = 64;
+
+/// Runs operations side by side, and returns their results in the order given.
+pub async fn together<T>(operations: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    futures_util::stream::iter(operations).buffered(AT_ONCE).collect().await
+}
 
 /// What is left of an invocation's time.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +64,9 @@ impl Call {
     /// Refuses to begin what could not be finished.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] if less is left than a change takes.
-    pub fn has_time_to_act(&self) -> Result<()> {
-        match self.left() < TIME_TO_ACT {
+    /// [`ErrorKind::Timeout`] if less is left than that takes.
+    pub fn has_time(&self, takes: Duration) -> Result<()> {
+        match self.left() < takes {
             true => {
                 let cause = format!(
                     "only {} ms of the invocation are left; the next tick decides anew",
@@ -93,7 +104,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_change_is_begun_near_the_deadline() {
-        assert!(Call::within(Duration::from_secs(4)).has_time_to_act().is_ok());
-        assert!(Call::within(Duration::from_secs(3)).has_time_to_act().is_err());
+        assert!(Call::within(Duration::from_secs(5)).has_time(TIME_TO_ANNOUNCE).is_ok());
+        assert!(Call::within(Duration::from_secs(4)).has_time(TIME_TO_ANNOUNCE).is_err());
     }
 }

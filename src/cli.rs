@@ -2,13 +2,14 @@
 
 mod scenario;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::clock::System;
 use crate::config::{self, Config, Environment, Problems, Vars};
@@ -48,6 +49,9 @@ enum Verb {
     Validate {
         /// An event, or a configuration in JSON, YAML or TOML. Without it, the environment alone.
         file: Option<PathBuf>,
+        /// The configuration is for the function, where state cannot be kept in files.
+        #[arg(long)]
+        in_lambda: bool,
     },
     /// Print the JSON Schema of the configuration.
     Schema,
@@ -62,9 +66,9 @@ enum Verb {
         /// The region of what does not state its own; AWS_REGION where it is left out.
         #[arg(long)]
         region: Option<String>,
-        /// The configuration is for the function, where state cannot be kept in files. `--no-in-lambda` is for the command.
-        #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
-        in_lambda: bool,
+        /// The configuration is for the command, which may keep its state in files.
+        #[arg(long)]
+        outside_lambda: bool,
     },
     /// Print the table of settings in Markdown, as the README has it.
     Settings,
@@ -101,9 +105,9 @@ impl Command {
                 let scenario = read_json(&file)?;
                 pretty(&play(&scenario, &file.display().to_string())?)
             }
-            Verb::Validate { file } => validate(file),
+            Verb::Validate { file, in_lambda } => validate(file, in_lambda),
             Verb::Schema => pretty(&config::schema::document()),
-            Verb::Iam { event, account, region, in_lambda } => iam(event, account, region, in_lambda).await,
+            Verb::Iam { event, account, region, outside_lambda } => iam(event, account, region, !outside_lambda).await,
             Verb::Settings => Ok(config::docs::table()),
         }
     }
@@ -120,18 +124,17 @@ async fn invoke(event: Option<PathBuf>, dry_run: bool) -> Result<String> {
             if let Some(answer) = &failed.answer {
                 print(&pretty(&json!(answer))?);
             }
-            let kind = if failed.answer.is_none() { ErrorKind::Config } else { ErrorKind::Unavailable };
+            let kind = if failed.is_config { ErrorKind::Config } else { ErrorKind::Unavailable };
             Err(Error::new(kind, failed.error_type, failed.message))
         }
     }
 }
 
-fn validate(file: Option<PathBuf>) -> Result<String> {
-    let event = file.map_or(Ok(Value::Null), |file| read_event(&file))?;
-    let config = load(&Environment, &event, false)?;
-    let names: Vec<_> =
-        config.services.iter().map(|service| format!("{} ({})", service.name, service.identity)).collect();
-    Ok(format!("valid: {} services: {}", names.len(), names.join(", ")))
+fn validate(file: Option<PathBuf>, in_lambda: bool) -> Result<String> {
+    let (vars, event) = given(file)?;
+    let config = load(&vars, &event, in_lambda)?;
+    let services = config.services.iter().map(|service| format!("{} ({})", service.name, service.identity));
+    Ok(format!("valid: {}", services.collect::<Vec<_>>().join(", ")))
 }
 
 async fn iam(
@@ -140,11 +143,9 @@ async fn iam(
     region: Option<String>,
     in_lambda: bool,
 ) -> Result<String> {
-    let event = event.map_or(Ok(Value::Null), |file| read_event(&file))?;
-    let mut config = load(&Environment, &event, in_lambda)?;
-    if let Some(region) = region {
-        config.region = region;
-    }
+    let (mut vars, event) = given(event)?;
+    vars.over.extend(region.map(|region| ("AWS_REGION", region)));
+    let config = load(&vars, &event, in_lambda)?;
     let account = match account {
         Some(account) if account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()) => account,
         Some(_) => return Err(Error::new(ErrorKind::Config, "--account", "is not 12 digits")),
@@ -173,13 +174,29 @@ fn load(vars: &dyn Vars, event: &Value, in_lambda: bool) -> Result<Config> {
     config::load(config::Input { vars, event, in_lambda }).map_err(|problems: Problems| Error::from(problems))
 }
 
-/// Reads an event, or a configuration, which is an event once it is put under `config`.
-fn read_event(file: &PathBuf) -> Result<Value> {
-    let value = read_json(file)?;
-    let is_event = value
-        .as_object()
-        .is_none_or(|object| object.is_empty() || object.contains_key("config") || object.contains_key("detail-type"));
-    Ok(if is_event { value } else { json!({ "config": value }) })
+/// The environment with some variables replaced.
+#[derive(Default)]
+struct Replaced {
+    over: BTreeMap<&'static str, String>,
+}
+
+impl Vars for Replaced {
+    fn raw(&self, name: &str) -> Option<String> {
+        self.over.get(name).cloned().or_else(|| Environment.raw(name))
+    }
+}
+
+/// What a file gives: an event, or the document that `CONFIG` would give.
+fn given(file: Option<PathBuf>) -> Result<(Replaced, Value)> {
+    let Some(file) = file else { return Ok((Replaced::default(), Value::Null)) };
+    let value = read_json(&file)?;
+    let is_event = |object: &Map<String, Value>| {
+        object.is_empty() || object.contains_key("config") || object.contains_key("detail-type")
+    };
+    if value.as_object().is_none_or(is_event) {
+        return Ok((Replaced::default(), value));
+    }
+    Ok((Replaced { over: BTreeMap::from([("CONFIG", value.to_string())]) }, Value::Null))
 }
 
 fn read_json(file: &PathBuf) -> Result<Value> {

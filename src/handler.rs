@@ -66,6 +66,8 @@ pub struct Failed {
     pub error_type: String,
     /// What failed.
     pub message: String,
+    /// Whether the settings are to blame, so that nothing was tried.
+    pub is_config: bool,
     /// What was tried, where anything was.
     pub answer: Option<Answer>,
 }
@@ -78,7 +80,8 @@ impl From<Failed> for Diagnostic {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error_type: error.kind().name().to_owned(), message: error.to_string(), answer: None }
+        let is_config = matches!(error.kind(), ErrorKind::Config | ErrorKind::NotBuilt);
+        Self { error_type: error.kind().name().to_owned(), message: error.to_string(), is_config, answer: None }
     }
 }
 
@@ -107,7 +110,7 @@ impl Host {
         let records = Box::pin(run(&tick)).await;
         let answer = Answer { tick: invocation.id, dry_run: config.dry_run, records };
         match failed(&answer) {
-            Some((error_type, message)) => Err(Failed { error_type, message, answer: Some(answer) }),
+            Some((error_type, message)) => Err(Failed { error_type, message, is_config: false, answer: Some(answer) }),
             None => Ok(answer),
         }
     }

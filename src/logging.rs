@@ -12,7 +12,13 @@ use crate::config::Vars;
 /// payloads and the SDK shows signed requests.
 pub fn start(vars: &dyn Vars) {
     let asked = vars.get("LOG_LEVEL").unwrap_or_default().to_ascii_lowercase();
-    let level = ["error", "warn", "info", "debug", "trace"].into_iter().find(|level| *level == asked).unwrap_or("info");
+    let level = match asked.as_str() {
+        level @ ("error" | "warn" | "debug" | "trace") => level,
+        // The names that StepScale's Python had.
+        "critical" | "fatal" => "error",
+        "warning" => "warn",
+        _ => "info",
+    };
     let filter = EnvFilter::new(format!("warn,tidegate={level}"));
     let lines = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(io::stderr);
     // A second start, as in tests, keeps the first.

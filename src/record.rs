@@ -49,6 +49,8 @@ pub enum Outcome {
     DryRun,
     /// Another invocation was acting on the same service, so that this one did nothing.
     Conflict,
+    /// The desired count was changed by somebody else while this was decided, so that nothing was set.
+    Superseded,
     /// Nothing was decided, or what was decided could not be done.
     Failed,
 }
@@ -84,7 +86,8 @@ impl Record {
             Outcome::Changed => format!("{verb} {from} -> {to}"),
             Outcome::AlreadyThere => format!("was at {to} already"),
             Outcome::DryRun => format!("would have {verb} {from} -> {to}"),
-            Outcome::Conflict => format!("left at {from}, since another invocation is acting"),
+            Outcome::Conflict => format!("left at {from}, since another invocation wrote the state"),
+            Outcome::Superseded => "left alone, since somebody else changed the count".to_owned(),
             Outcome::Failed => return format!("{service}: failed to go {from} -> {to}: {}", failure()),
             Outcome::Held => format!("held at {from}"),
         };

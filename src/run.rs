@@ -11,10 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use crate::call::Call;
+use crate::call::{Call, together};
 use crate::config::Config;
 use crate::core::State;
 use crate::notifiers::Notifier;
@@ -60,7 +59,7 @@ impl Memory {
 pub async fn run(tick: &Tick<'_>) -> Vec<Record> {
     let started = Instant::now();
     let groups = read::everything(tick).await;
-    let settled = join_all(groups.into_iter().map(|group| settle::group(tick, group, started))).await;
+    let settled = together(groups.into_iter().map(|group| settle::group(tick, group, started))).await;
     let mut records: Vec<_> = settled.into_iter().flatten().collect();
     records.sort_by_key(|(position, _)| *position);
     let mut records: Vec<_> = records.into_iter().map(|(_, record)| record).collect();

@@ -45,6 +45,8 @@ pub enum Scene {
     Missing,
     /// The provider fails.
     Broken,
+    /// The provider takes the request and closes the connection.
+    Cut,
     /// The provider takes the request and never answers.
     Silent,
     /// The provider answers without end.
@@ -137,6 +139,7 @@ async fn serve(
     while let Some(request) = receive(&mut stream).await {
         log.lock().expect("no test panics while it holds the log").push(request.clone());
         let reply = match scene {
+            Scene::Cut => return,
             Scene::Silent => std::future::pending().await,
             Scene::Endless => return stream_zeros(stream).await,
             Scene::Broken => Reply::new(500, "<html>oops</html>").header("content-type", "text/html"),

@@ -21,28 +21,12 @@ pub struct Scenario {
     pub observation: Observation,
     /// What is remembered: a state, `null` for nothing yet, or `{"unreadable": {"kind", "detail"}}`.
     #[serde(default)]
-    pub state: Remembered,
+    pub state: Value,
     /// When.
     pub now: Timestamp,
     /// What is expected, for tests; not looked at here.
     #[serde(default)]
     pub expect: Value,
-}
-
-/// What is remembered.
-#[derive(Debug, Default, Deserialize)]
-#[serde(untagged)]
-pub enum Remembered {
-    /// The state could not be read.
-    Unreadable {
-        /// Why.
-        unreadable: Unreadable,
-    },
-    /// A state.
-    Known(State),
-    /// Nothing yet.
-    #[default]
-    Absent,
 }
 
 /// Decides a scenario, and returns the decision and the new state.
@@ -55,10 +39,13 @@ pub fn play(scenario: &Value, from: &str) -> Result<Value> {
     };
     let scenario = Scenario::deserialize(scenario).map_err(malformed)?;
     let rules = load_rules(&scenario.config, from).map_err(Error::from)?;
-    let past = match scenario.state {
-        Remembered::Absent => Past::Absent,
-        Remembered::Known(state) => Past::Known(state),
-        Remembered::Unreadable { unreadable } => Past::Unreadable { why: unreadable, remembered: None },
+    let past = match &scenario.state {
+        Value::Null => Past::Absent,
+        state if state.get("unreadable").is_some() => {
+            let why = Unreadable::deserialize(&state["unreadable"]).map_err(malformed)?;
+            Past::Unreadable { why, remembered: None }
+        }
+        state => Past::Known(State::deserialize(state).map_err(malformed)?),
     };
     let (decision, state) = decide(&rules, &scenario.observation, &past, scenario.now);
     let why: Vec<_> = decision.reasons.iter().map(ToString::to_string).collect();

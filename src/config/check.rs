@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::deployment::{Deployment, refuse_unlisted, state};
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
-use super::rules::rules;
+use super::rules::{rules, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
 use super::{Config, DEFAULT_REGION, Input, NamedSource, Service};
 use crate::adapter::{Absent, Entry, Section, find};
@@ -16,9 +16,23 @@ use crate::{sources, targets};
 pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -> Result<Config, Problems> {
     let text = |pointer: &str| layers.top.value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let region = text("/region").unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        || region.is_empty()
+    {
+        problems.add(&layers.top.origin("/region"), "is no region", "give one such as eu-west-1");
+    }
+    // An unreadable document is the one thing to say.
+    if layers.is_unreadable {
+        return Err(problems);
+    }
     let deployment = Deployment::read(&layers, &mut problems);
     let services = services(&layers, &deployment, &region, &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
+    let asked = layers.services.as_ref().map_or(1, |list| list.value.as_array().map_or(0, Vec::len));
+    if problems.0.is_empty() && services.len() != asked {
+        let origin = layers.services.as_ref().map_or(Origin::new(&Layer::Default, "config"), |list| list.origin(""));
+        problems.add(&origin, "has a service that cannot be read", "report this: it is a fault of Tidegate's");
+    }
     let dry_run = layers.top.value.pointer("/dry_run").and_then(Value::as_bool).unwrap_or(false);
     match (state, problems.0.is_empty()) {
         (Some(state), true) => {
@@ -39,6 +53,10 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
 
 pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Result<Rules, Problems> {
     let tree = match &layers.services {
+        Some(list) if list.value.as_array().is_some_and(|all| 1 < all.len()) => {
+            problems.add(&list.origin(""), "has several services", "give the one that is to be decided");
+            return Err(problems);
+        }
         Some(list) => list.part("/0").unwrap_or_else(Tree::empty),
         None => layers.single.clone(),
     };
@@ -50,7 +68,8 @@ pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Resul
         tree.set(&format!("/{key}"), unused, Origin::new(&Layer::Default, key));
     }
     validate(&tree, "", schema::shell(), &mut problems);
-    let rules = rules(&tree, &Deployment::default(), &mut problems);
+    let deployment = Deployment::read(&layers, &mut problems);
+    let rules = rules(&tree, &deployment, &mut problems);
     match (rules, problems.0.is_empty()) {
         (Some(rules), true) => Ok(rules),
         _ => Err(problems),
@@ -58,9 +77,9 @@ pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Resul
 }
 
 fn services(layers: &Layers, deployment: &Deployment, region: &str, problems: &mut Problems) -> Vec<Service> {
-    let trees = match (&layers.services, &layers.single_origin) {
-        (Some(list), single) => {
-            if let Some(origin) = single {
+    let trees = match &layers.services {
+        Some(list) => {
+            for origin in &layers.single_origins {
                 problems.add(
                     origin,
                     "describes one service beside a list of services",
@@ -69,7 +88,7 @@ fn services(layers: &Layers, deployment: &Deployment, region: &str, problems: &m
             }
             listed(list, problems)
         }
-        (None, _) => vec![single(layers, problems)],
+        None => vec![single(layers, problems)],
     };
     let context =
         Context { deployment, region, single: layers.services.is_none(), source_misspelt: layers.source_misspelt };
@@ -109,6 +128,7 @@ fn single(layers: &Layers, problems: &mut Problems) -> Tree {
 fn over_defaults(defaults: &Tree, tree: Tree) -> Tree {
     let mut merged = defaults.clone();
     merged.overlay(&tree);
+    with_whole_numbers(&mut merged.value);
     merged.rooted_at(tree.would_be(""))
 }
 
@@ -146,7 +166,7 @@ impl Context<'_> {
         let target = section(tree, "/target", targets::TABLE, problems);
         let identity = target.as_ref().and_then(|target| (target.kind.identities)(&target.settings, self.region).pop());
         if let Some(identity) = &identity {
-            let origin = tree.origin(if self.single { "/target/service" } else { "/target" });
+            let origin = self.blame(tree, "/target", &["cluster", "service"]);
             refuse_unlisted(identity, &self.deployment.targets, "allowed_targets", &origin, problems);
         }
         let sources = self.sources(tree, problems);
@@ -154,6 +174,17 @@ impl Context<'_> {
         let name = tree.value["name"].as_str()?.to_owned();
         (before == problems.0.len()).then_some(())?;
         Some(Service { name, target: target?, identity: identity?, sources, rules: rules? })
+    }
+
+    /// The setting to blame for what several settings name together: in the short form one that the payload gave, if any.
+    fn blame(&self, tree: &Tree, whole: &str, parts: &[&str]) -> Origin {
+        if !self.single {
+            return tree.origin(whole);
+        }
+        let at = |part: &&str| tree.origin(&format!("{whole}/{part}"));
+        let given = || parts.iter().map(at).filter(|origin| origin.layer != Layer::Default);
+        let by_payload = given().find(|origin| origin.layer == Layer::Event);
+        by_payload.or_else(|| given().next_back()).unwrap_or_else(|| tree.origin(whole))
     }
 
     fn sources(&self, tree: &Tree, problems: &mut Problems) -> Vec<NamedSource> {
@@ -172,12 +203,14 @@ impl Context<'_> {
             let given = tree.value.pointer_mut(&pointer).and_then(|it| it.as_object_mut()?.remove("name"));
             let Some(section) = section(&tree, &pointer, sources::TABLE, problems) else { continue };
             let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
+            let parts: Vec<_> =
+                tree.value["sources"][number].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
             for identity in (section.kind.identities)(&section.settings, self.region) {
                 refuse_unlisted(
                     &identity,
                     &self.deployment.sources,
                     "allowed_sources",
-                    &tree.origin(&pointer),
+                    &self.blame(&tree, &pointer, &parts),
                     problems,
                 );
             }

@@ -67,33 +67,20 @@ impl Deployment {
 
     /// Narrows bounds to the hard ones. Built-in defaults give way silently; what somebody wrote is refused.
     pub fn narrow_bounds(&self, bounds: Bounds, at: [&Origin; 2], problems: &mut Problems) -> Bounds {
-        let [min_at, max_at] = at;
         let mut narrowed = bounds;
-        if let Some((hard, from)) = &self.max {
-            narrowed.max = narrowed.max.min(*hard);
-            if *hard < bounds.max && max_at.layer != Layer::Default {
-                problems.add(
-                    max_at,
-                    format!("is {}, above the hard upper bound {hard} ({from})", bounds.max),
-                    format!("give at most {hard}"),
-                );
+        for (name, count, origin) in [("min", &mut narrowed.min, at[0]), ("max", &mut narrowed.max, at[1])] {
+            let too_low = self.min.as_ref().filter(|(hard, _)| *count < *hard);
+            let too_high = self.max.as_ref().filter(|(hard, _)| *hard < *count);
+            let (relation, (hard, from)) = match (too_low, too_high) {
+                (Some(hard), _) => ("below the hard lower bound", hard),
+                (None, Some(hard)) => ("above the hard upper bound", hard),
+                (None, None) => continue,
+            };
+            if origin.layer != Layer::Default {
+                let remedy = format!("keep bounds.{name} within the hard bounds");
+                problems.add(origin, format!("is {count}, {relation} {hard} ({from})"), remedy);
             }
-            if min_at.layer == Layer::Default {
-                narrowed.min = narrowed.min.min(*hard);
-            }
-        }
-        if let Some((hard, from)) = &self.min {
-            narrowed.min = narrowed.min.max(*hard);
-            if bounds.min < *hard && min_at.layer != Layer::Default {
-                problems.add(
-                    min_at,
-                    format!("is {}, below the hard lower bound {hard} ({from})", bounds.min),
-                    format!("give at least {hard}"),
-                );
-            }
-            if max_at.layer == Layer::Default {
-                narrowed.max = narrowed.max.max(*hard);
-            }
+            *count = *hard;
         }
         narrowed
     }
@@ -137,12 +124,18 @@ pub(super) fn refuse_unlisted(
 
 /// Whether a text matches a pattern in which `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((start, rest)) => text.strip_prefix(start).is_some_and(|left| {
-            (0..=left.len()).filter(|&cut| left.is_char_boundary(cut)).any(|cut| matches(rest, &left[cut..]))
-        }),
+    let mut parts = pattern.split('*');
+    let (first, mut rest) = (parts.next().unwrap_or_default(), parts.collect::<Vec<_>>());
+    let Some(last) = rest.pop() else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(first) else { return false };
+    // Each part takes its first occurrence, which leaves the most for those after it.
+    for part in rest {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
     }
+    left.ends_with(last)
 }
 
 /// Where the state is kept.
@@ -160,7 +153,12 @@ pub(super) fn state(
             problems.add(origin, problem, "leave it out of the payload");
             return None;
         }
-        (Some(state), _) => tree.set("/state", state.value.clone(), state.origin("")),
+        (Some(state), Some((_, origin))) => {
+            let problem = format!("is a second place for the state, beside {}", state.origin(""));
+            problems.add(origin, problem, "keep one of them");
+            return None;
+        }
+        (Some(state), None) => tree.set("/state", state.value.clone(), state.origin("")),
         (None, Some((bucket, origin))) => {
             tree.set("/state", json!({ "type": "s3", "bucket": bucket }), origin.clone());
             if let Some((prefix, origin)) = var("STATE_PREFIX") {
@@ -180,5 +178,15 @@ pub(super) fn state(
             }
         }
     }
-    section(&tree, "/state", stores::TABLE, problems)
+    let mut state = section(&tree, "/state", stores::TABLE, problems)?;
+    if input.in_lambda && matches!(state.kind.name, "file" | "memory") {
+        let problem = format!("is {:?}, and what a function keeps itself does not last", state.kind.name);
+        problems.add(&tree.origin("/state"), problem, "keep the state in s3");
+    }
+    if let (true, None, Some(region)) =
+        (state.kind.name == "s3", state.settings.get("region"), &layers.deployment_region)
+    {
+        state.settings["region"] = region.as_str().into();
+    }
+    Some(state)
 }

@@ -8,6 +8,13 @@ use super::origin::{Layer, Origin, Problems};
 
 /// Reads the document. The value of `CONFIG` is inline if it begins with a brace, and a path otherwise.
 pub(super) fn read(config: &str, problems: &mut Problems) -> Option<(Layer, Value)> {
+    let origin = Origin::new(&Layer::Environment, "CONFIG");
+    let remedy = "give inline JSON that begins with {, or the path of a .json, .yaml, .yml or .toml file";
+    // What is no path is not quoted: it may be a document with a secret in it.
+    if !config.starts_with('{') && (config.contains(['\n', '{', '[']) || 1024 < config.len()) {
+        problems.add(&origin, "is neither inline JSON nor a path", remedy);
+        return None;
+    }
     let (layer, parsed) = match config.starts_with('{') {
         true => (Layer::File("CONFIG".to_owned()), serde_json::from_str(config).map_err(|error| error.to_string())),
         false => (Layer::File(config.to_owned()), read_path(config)),
@@ -15,8 +22,6 @@ pub(super) fn read(config: &str, problems: &mut Problems) -> Option<(Layer, Valu
     match parsed {
         Ok(value) => Some((layer, value)),
         Err(cause) => {
-            let origin = Origin::new(&Layer::Environment, "CONFIG");
-            let remedy = "give inline JSON that begins with {, or the path of a .json, .yaml, .yml or .toml file";
             problems.add(&origin, format!("cannot be read: {cause}"), remedy);
             None
         }
@@ -32,9 +37,38 @@ fn read_path(path: &str) -> Result<Value, String> {
 pub(crate) fn parse(path: &str, text: &str) -> Result<Value, String> {
     let in_file = |error: String| format!("{path}: {error}");
     match Path::new(path).extension().and_then(|ending| ending.to_str()) {
-        Some("yaml" | "yml") => serde_saphyr::from_str(text).map_err(|error| in_file(error.to_string())),
-        Some("toml") => toml::from_str(text).map_err(|error| in_file(error.message().to_owned())),
+        // Neither library's own text is shown whole: it quotes the lines around the fault, and they may hold a secret.
+        Some("yaml" | "yml") => serde_saphyr::from_str(text).map_err(|error| in_file(yaml_fault(&error))),
+        Some("toml") => toml_value(text).map_err(in_file),
         _ => serde_json::from_str(text).map_err(|error| in_file(error.to_string())),
+    }
+}
+
+fn yaml_fault(error: &serde_saphyr::Error) -> String {
+    match error.location() {
+        Some(at) => format!("line {}, column {}: this is not valid YAML", at.line(), at.column()),
+        None => "this is not valid YAML".to_owned(),
+    }
+}
+
+fn toml_value(text: &str) -> Result<Value, String> {
+    let table: toml::Table = toml::from_str(text).map_err(|error| {
+        let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or_default());
+        format!("line {}: {}", before.lines().count().max(1), error.message())
+    })?;
+    // JSON has no such numbers: they would become null, and the setting would be lost without a word.
+    match table.values().all(is_finite) {
+        true => serde_json::to_value(table).map_err(|error| error.to_string()),
+        false => Err("it has a number that is not finite".to_owned()),
+    }
+}
+
+fn is_finite(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Float(number) => number.is_finite(),
+        toml::Value::Array(list) => list.iter().all(is_finite),
+        toml::Value::Table(table) => table.values().all(is_finite),
+        _ => true,
     }
 }
 

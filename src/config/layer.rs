@@ -8,24 +8,13 @@ use super::file;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::schema::{did_you_mean, nearest};
 use super::settings::{Form, OLDER_NAMES, Place, QUEUE_CONFIG, SETTINGS, Setting};
-use crate::adapter::{Entry, find};
+use crate::adapter::find;
 use crate::sources;
 
 /// Keys of an event that AWS itself writes; they say nothing of the configuration.
 /// <https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html>
-const EVENT_KEYS: &[&str] = &[
-    "version",
-    "id",
-    "detail-type",
-    "source",
-    "account",
-    "time",
-    "region",
-    "resources",
-    "detail",
-    "replay-name",
-    "scheduled_time",
-];
+const EVENT_KEYS: &[&str] =
+    &["version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail", "replay-name"];
 
 /// Keys of the full form beside the settings of the short one.
 const FORM_KEYS: &[&str] = &["services", "defaults", "state"];
@@ -41,12 +30,16 @@ pub(super) struct Layers {
     pub services: Option<Tree>,
     /// The one service of the short form.
     pub single: Tree,
-    /// Where the first setting of the short form's service came from, if any layer has one.
-    pub single_origin: Option<Origin>,
+    /// Where the settings of the short form's service came from.
+    pub single_origins: Vec<Origin>,
     /// Whether a misspelt key may be what names the source, so that nothing more is said of the source.
     pub source_misspelt: bool,
     /// Where the state is kept, if the file says it.
     pub state: Option<Tree>,
+    /// Whether the document that `CONFIG` gives cannot be read, so that nothing can be said of what is missing.
+    pub is_unreadable: bool,
+    /// The region that the deployment itself is configured for: that of its state, whatever a payload says.
+    pub deployment_region: Option<String>,
     /// The deployment's own settings in the order of the layers: key, value, origin.
     pub deployment: Vec<(&'static str, Value, Origin)>,
 }
@@ -59,9 +52,11 @@ impl Layers {
             defaults: Tree::empty(),
             services: None,
             single: Tree::from(single, Origin::new(&Layer::Default, "")),
-            single_origin: None,
+            single_origins: Vec::new(),
             source_misspelt: false,
             state: None,
+            is_unreadable: false,
+            deployment_region: None,
             deployment: Vec::new(),
         }
     }
@@ -70,12 +65,18 @@ impl Layers {
 pub(super) fn read(input: Input<'_>, problems: &mut Problems) -> Layers {
     let mut layers = Layers::new();
     let mut queue_config = None;
-    if let Some((layer, value)) = input.vars.get("CONFIG").and_then(|config| file::read(&config, problems)) {
+    if let Some(config) = input.vars.get("CONFIG") {
+        // Of what is in a document that cannot be read, nothing can be said to be missing.
+        let Some((layer, value)) = file::read(&config, problems) else {
+            layers.is_unreadable = true;
+            return layers;
+        };
         let wrapped = value.as_object().is_some_and(|object| object.len() == 1 && object.contains_key("config"));
         let (value, base) = if wrapped { (value["config"].clone(), "config") } else { (value, "") };
         queue_config = layers.read_document(&layer, base, value, problems);
     }
     layers.read_environment(input.vars, problems);
+    layers.deployment_region = layers.top.value.pointer("/region").and_then(Value::as_str).map(str::to_owned);
     if let Some(config) = event_config(input.event, problems) {
         queue_config = layers.read_document(&Layer::Event, "config", config, problems).or(queue_config);
     }
@@ -117,8 +118,10 @@ fn event_config(event: &Value, problems: &mut Problems) -> Option<Value> {
             return None;
         }
     };
-    let is_aws_event = object.contains_key("detail-type");
-    for key in object.keys().filter(|key| *key != "config" && !EVENT_KEYS.contains(&key.as_str()) && !is_aws_event) {
+    // Those keys are AWS's only in an event of AWS; anywhere else they would be settings in the wrong place.
+    let of_aws = if object.contains_key("detail-type") { EVENT_KEYS } else { &[] };
+    let known = |key: &String| key == "config" || key == "scheduled_time" || of_aws.contains(&key.as_str());
+    for key in object.keys().filter(|key| !known(key)) {
         let remedy = match SETTINGS.iter().any(|setting| setting.key == key) {
             true => format!("move it to config.{key}"),
             false => did_you_mean(key, &["config"]),
@@ -143,20 +146,24 @@ impl Layers {
             problems.add(&origin, format!("is {}", super::settings::shown(&value)), "give an object");
             return None;
         };
+        if let Some(key) = odd_key(&Value::Object(object.clone())) {
+            problems.add(&at(&key), "is not a known setting", "remove it: no setting has / or ~ in its name");
+            return None;
+        }
         let mut queue_config = None;
         for (key, value) in object {
             let origin = at(&key);
             if value.is_null() {
                 continue;
             }
-            match (key.as_str(), SETTINGS.iter().find(|setting| setting.key == key)) {
+            let setting = SETTINGS.iter().find(|setting| setting.key == key && !key.is_empty());
+            match (key.as_str(), setting) {
                 (_, Some(setting)) => self.put(setting, &value, origin, problems),
                 ("services", _) => self.services = Some(Tree::from(value, origin)),
-                ("defaults", _) if value.is_object() => self.defaults.overlay(&Tree::from(value, origin)),
+                ("defaults", _) => self.read_defaults(value, origin, problems),
                 ("state", _) if *layer != Layer::Event => self.state = Some(Tree::from(value, origin)),
                 ("state", _) => problems.add(&origin, "is not for a payload", "set it in the deployment's CONFIG"),
                 (QUEUE_CONFIG, _) => queue_config = source_settings(value, origin, problems).or(queue_config),
-                ("defaults", _) => problems.add(&origin, "is not an object", "give an object of rules"),
                 (unknown, None) => self.refuse(unknown, &origin, problems),
             }
         }
@@ -164,6 +171,24 @@ impl Layers {
             self.note_single(&given.origin(""));
         }
         queue_config
+    }
+
+    /// Defaults are rules, and nothing that says what is read or scaled.
+    fn read_defaults(&mut self, value: Value, origin: Origin, problems: &mut Problems) {
+        let Value::Object(mut object) = value else {
+            return problems.add(&origin, format!("is {}", super::settings::shown(&value)), "give an object of rules");
+        };
+        let known: Vec<_> = super::schema::rule_names();
+        let known: Vec<_> = known.iter().map(String::as_str).collect();
+        object.retain(|key, _| {
+            let is_known = known.contains(&key.as_str());
+            if !is_known {
+                let at = Origin::new(&origin.layer, format!("{}.{key}", origin.path));
+                problems.add(&at, "is not a known setting", did_you_mean(key, &known));
+            }
+            is_known
+        });
+        self.defaults.overlay(&Tree::from(Value::Object(object), origin));
     }
 
     fn refuse(&mut self, unknown: &str, origin: &Origin, problems: &mut Problems) {
@@ -204,9 +229,7 @@ impl Layers {
     }
 
     fn note_single(&mut self, origin: &Origin) {
-        if self.single_origin.is_none() {
-            self.single_origin = Some(origin.clone());
-        }
+        self.single_origins.push(origin.clone());
     }
 
     fn source_type(&self) -> String {
@@ -230,13 +253,6 @@ impl Layers {
                 self.single.set(&format!("/sources/0/{key}"), value.into(), origin);
             }
         }
-        let planned = sources::TABLE.iter().filter_map(|entry| match entry {
-            Entry::Planned { env, .. } => Some(env.iter()),
-            Entry::Built(_) | Entry::NotBuilt { .. } => None,
-        });
-        for name in planned.flatten().filter(|name| vars.get(name).is_some()) {
-            self.note_single(&Origin::new(&Layer::Environment, *name));
-        }
         self.default_source_type();
     }
 
@@ -247,6 +263,18 @@ impl Layers {
             None => Origin::new(&Layer::Default, "queue_type"),
         };
         self.single.set("/sources/0/type", asked.into(), origin);
+    }
+}
+
+/// The first key with a character that means something in the paths of JSON pointers, which no setting's name has.
+fn odd_key(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(object) => object.iter().find_map(|(key, value)| match key.contains(['/', '~']) {
+            true => Some(key.clone()),
+            false => odd_key(value),
+        }),
+        Value::Array(list) => list.iter().find_map(odd_key),
+        _ => None,
     }
 }
 
@@ -261,5 +289,9 @@ fn source_settings(value: Value, origin: Origin, problems: &mut Problems) -> Opt
         return None;
     };
     object.retain(|_, value| !value.is_null());
+    if object.remove("type").is_some() {
+        let at = Origin::new(&origin.layer, format!("{}.type", origin.path));
+        problems.add(&at, "is not a known setting", "give the type as queue_type");
+    }
     (!object.is_empty()).then(|| Tree::from(Value::Object(object), origin))
 }

@@ -11,14 +11,39 @@ use crate::error::ErrorKind;
 
 /// Reads the rules of a service.
 pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Option<Rules> {
+    let before = problems.0.len();
     policies(tree, problems);
     let bounds = bounds(tree, deployment, problems);
     let mut document = tree.value.clone();
     document.as_object_mut()?.retain(|key, _| !matches!(key.as_str(), "name" | "target" | "sources"));
-    // Whatever cannot be read was reported by the schema.
-    let mut rules = Rules::deserialize(&document).ok()?;
-    rules.bounds = bounds;
-    Some(rules)
+    match Rules::deserialize(&document) {
+        Ok(rules) => Some(Rules { bounds, ..rules }),
+        // What the schema reported is reported; what it let through must not pass in silence.
+        Err(error) => {
+            if before == problems.0.len() {
+                problems.add(
+                    &tree.would_be(""),
+                    format!("cannot be read: {error}"),
+                    "compare it with `tidegate schema`",
+                );
+            }
+            None
+        }
+    }
+}
+
+/// Writes 5.0 as 5: JSON Schema and most writers of JSON take them for the same number.
+pub(super) fn with_whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            if let Some(whole) = number.as_f64().filter(|it| it.fract() == 0.0 && (0.0..9e15).contains(it)) {
+                *value = Value::from(whole as u64);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(with_whole_numbers),
+        Value::Object(object) => object.values_mut().for_each(with_whole_numbers),
+        _ => {}
+    }
 }
 
 fn policies(tree: &Tree, problems: &mut Problems) {
@@ -72,13 +97,12 @@ fn bounds(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Boun
     };
     let default = Bounds::default();
     let ((min, min_at), (max, max_at)) = (read("min", default.min), read("max", default.max));
-    let bounds = deployment.narrow_bounds(Bounds { min, max }, [&min_at, &max_at], problems);
-    if bounds.max < bounds.min {
+    if max < min {
         let (at, problem) = match min_at.layer {
             Layer::Default => (&max_at, format!("is {max}, below the least number of tasks, {min} (default)")),
             _ => (&min_at, format!("is {min}, above the most tasks, {max} ({max_at})")),
         };
         problems.add(at, problem, "keep the least number of tasks at or below the most");
     }
-    bounds
+    deployment.narrow_bounds(Bounds { min, max }, [&min_at, &max_at], problems)
 }

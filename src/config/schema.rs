@@ -64,10 +64,17 @@ pub(super) fn shell() -> &'static Value {
         let mut service = document()["properties"]["services"]["items"].take();
         let typed = json!({ "type": "object", "required": ["type"], "properties": { "type": { "type": "string" } } });
         service["properties"]["target"] = typed.clone();
-        service["properties"]["sources"]["items"] = typed.clone();
-        service["properties"]["policies"]["items"] = typed;
+        service["properties"]["policies"]["items"] = typed.clone();
+        let mut named = typed;
+        named["properties"]["name"] = json!({ "type": "string", "minLength": 1 });
+        service["properties"]["sources"]["items"] = named;
         service
     })
+}
+
+/// The names of the rules that a service or `defaults` may have.
+pub(super) fn rule_names() -> Vec<String> {
+    properties(&schema_of::<Rules>()).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// The schema of one policy's settings, with its `type`.
@@ -169,7 +176,8 @@ fn report(error: &ValidationError<'_>, tree: &Tree, pointer: &str, schema: &Valu
 fn at_path(schema: &Value, pointer: &str) -> Value {
     let mut here = schema;
     for key in pointer.split('/').skip(1) {
-        let next = if here["items"].is_object() { &here["items"] } else { &here["properties"][key] };
+        let in_list = here["items"].is_object() && key.bytes().all(|byte| byte.is_ascii_digit());
+        let next = if in_list { &here["items"] } else { &here["properties"][key] };
         here = next;
     }
     here.clone()

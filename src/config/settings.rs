@@ -165,11 +165,17 @@ impl Form {
     }
 }
 
-/// A JSON value as messages show it: short, and never the content of an object.
+/// Whether a text can be shown: a short word or number, and nothing that could hold a credential, such as a URL.
+fn is_plain(text: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || " -_.".contains(letter);
+    text.len() <= 40 && text.chars().all(plain)
+}
+
+/// A JSON value as messages show it: short, and never the content of an object or of a text that may hold a credential.
 pub fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) if text.chars().count() <= 40 => format!("the text {text:?}"),
-        Value::String(_) => "a long text".to_owned(),
+        Value::String(text) if is_plain(text) => format!("the text {text:?}"),
+        Value::String(_) => "a text".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
         Value::Null => "null".to_owned(),

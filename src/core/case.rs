@@ -38,8 +38,7 @@ impl<'a> Case<'a> {
                 remembered.clone().unwrap_or_else(|| State::new(now))
             }
         };
-        let ahead = state.pull_back_to(now);
-        if CLOCK_TOLERANCE < ahead {
+        if let Some(ahead) = state.pull_back_to(now, CLOCK_TOLERANCE) {
             reasons.push(Reason::ClockSkew { ahead_secs: ahead.as_secs().unsigned_abs() });
         }
         let current = seen.status.desired;
@@ -128,19 +127,20 @@ impl<'a> Case<'a> {
         if !self.is_within(last.at, cooldown) {
             return;
         }
-        let added = self.wanted - self.current;
+        let added = self.rules.bounds.clamp(self.wanted).saturating_sub(self.current);
         let has_priority = match self.rules.priority_override {
             PriorityOverride::Always => true,
             PriorityOverride::Step => self.rules.scaling_step_count <= added,
             PriorityOverride::Never => false,
         };
         match &self.unfinished {
-            Some(intent) if !has_priority || self.wanted <= intent.to => {
+            // No more than was announced: whoever announced it may only be slow, and is about to set it.
+            Some(intent) => {
                 self.wanted = self.wanted.min(intent.to);
-                self.reasons.push(Reason::IntentReplayed { to: self.wanted });
+                self.reasons.push(Reason::IntentReplayed { announced: intent.to, to: self.wanted });
             }
-            _ if has_priority => self.reasons.push(Reason::PriorityOverride { added }),
-            _ => {
+            None if has_priority => self.reasons.push(Reason::PriorityOverride { added }),
+            None => {
                 let remaining_secs = self.remaining_secs(last.at, cooldown);
                 let wanted = self.hold();
                 self.reasons.push(Reason::InCooldown { direction: Direction::Out, wanted, remaining_secs });
@@ -198,10 +198,13 @@ impl<'a> Case<'a> {
             Some(Direction::In) => self.state.last_in = action(from),
             None => {}
         }
-        match from == to {
-            true if self.reasons.is_empty() => self.reasons.push(Reason::AlreadyAtDesiredCapacity),
-            true => {}
-            false => self.state.pending = Some(Intent { at, from, to }),
+        self.state.pending = match from == to {
+            // What was announced and not made stays announced, until it is made or its cooldown is over.
+            true => self.unfinished,
+            false => Some(Intent { at, from, to }),
+        };
+        if self.reasons.is_empty() {
+            self.reasons.push(Reason::AlreadyAtDesiredCapacity);
         }
         (Decision { current: from, desired: to, reasons: self.reasons }, self.state)
     }
@@ -212,7 +215,10 @@ impl<'a> Case<'a> {
     fn base(&self) -> u32 {
         let covered = |last: &&Action| self.is_within(last.at, self.rules.scale_out_cooldown_secs);
         match (self.rules.priority_override, self.state.last_out.as_ref().filter(covered)) {
-            (PriorityOverride::Always, _) | (_, None) => self.current,
+            (PriorityOverride::Always, _) => self.current,
+            // What was asked for before is unknown: tasks that are still starting may be the answer to this load.
+            (_, None) if *self.past == Past::Absent => self.seen.status.running.min(self.current),
+            (_, None) => self.current,
             (_, Some(last)) => last.base.min(self.current),
         }
     }

@@ -141,9 +141,11 @@ pub enum Reason {
         /// The count it set.
         to: u32,
     },
-    /// An announced scale-out was found not done, and is done now.
+    /// An announced scale-out was found not done, and is done now as far as it is still wanted.
     IntentReplayed {
-        /// The count it sets.
+        /// The count that was announced.
+        announced: u32,
+        /// The count that is set.
         to: u32,
     },
     /// An announced change was found overtaken: somebody else set another count.
@@ -209,7 +211,9 @@ impl fmt::Display for Reason {
             Self::StateUnavailable { kind, detail } => write!(f, "state is unreadable ({kind}): {detail}"),
             Self::ChangeNeedsState { wanted } => write!(f, "no change to {wanted} without readable state"),
             Self::IntentConfirmed { to } => write!(f, "the announced change to {to} was made"),
-            Self::IntentReplayed { to } => write!(f, "the announced change to {to} was not made, and is made now"),
+            Self::IntentReplayed { announced, to } => {
+                write!(f, "the announced change to {announced} was not made, and {to} are asked for now")
+            }
             Self::IntentSuperseded { to, found } => {
                 write!(f, "the announced change to {to} was overtaken: the desired count is {found}")
             }

@@ -30,7 +30,7 @@ pub struct Rules {
     pub priority_override: PriorityOverride,
     /// The smallest scale-out, in tasks, that does not wait for the scale-out cooldown.
     #[serde(default = "five")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub scaling_step_count: u32,
     /// The fraction of the desired count that must remain after one scale-in, 0 to 1; the product is truncated, so that
     /// below 1 at least one task can go.
@@ -53,11 +53,13 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
-    /// The least tasks; 0 allows scaling to zero.
+    /// The least tasks; 0 allows scaling to zero. The most is what ECS takes.
     #[serde(default = "ten")]
+    #[schemars(range(max = 2_147_483_647))]
     pub min: u32,
     /// The most tasks; at least `min`.
     #[serde(default = "three_hundred")]
+    #[schemars(range(max = 2_147_483_647))]
     pub max: u32,
 }
 

@@ -82,17 +82,21 @@ impl State {
         [&self.last_out, &self.last_in].into_iter().flatten().map(|action| action.at).fold(self.since, Timestamp::max)
     }
 
-    /// Moves times that lie after `now` back to `now`, and returns by how much the farthest one was ahead.
+    /// Moves times that lie after `now` by more than `tolerance` back to `now`, and returns by how much the farthest one was
+    /// ahead, if any was.
     ///
     /// A cooldown then runs from first sight of the impossible time instead of until that time.
-    pub(super) fn pull_back_to(&mut self, now: Timestamp) -> SignedDuration {
+    pub(super) fn pull_back_to(&mut self, now: Timestamp, tolerance: SignedDuration) -> Option<SignedDuration> {
         let actions = [&mut self.last_out, &mut self.last_in].into_iter().flatten().map(|action| &mut action.at);
         let intents = self.pending.iter_mut().map(|intent| &mut intent.at);
-        let mut ahead = SignedDuration::ZERO;
+        let mut farthest = None;
         for at in actions.chain(intents).chain([&mut self.since]) {
-            ahead = ahead.max(at.duration_since(now));
-            *at = (*at).min(now);
+            let ahead = at.duration_since(now);
+            if tolerance < ahead {
+                farthest = farthest.max(Some(ahead));
+                *at = now;
+            }
         }
-        ahead
+        farthest
     }
 }

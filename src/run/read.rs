@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
-
 use super::Tick;
-use crate::config::Service;
+use crate::adapter::Identity;
+use crate::call::together;
+use crate::config::{NamedSource, Service};
 use crate::core::{Answer, Reading, Sample, TargetStatus, Unreadable};
-use crate::error::{Error, Result};
-use crate::sources::Source;
+use crate::error::{Error, ErrorKind, Result};
 use crate::stores::Store;
 use crate::stores::document::{self, Loaded};
 use crate::targets::Target;
@@ -42,6 +41,13 @@ pub(super) struct Member {
     pub samples: Vec<Sample>,
 }
 
+impl Member {
+    /// What names the service in this process's memory, whether or not the account could be asked for.
+    pub(super) fn name(&self) -> String {
+        self.service.identity.to_string()
+    }
+}
+
 /// Reads everything of every service: one round trip of latency, whatever the number of services.
 pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
     let services = &tick.config.services;
@@ -49,7 +55,7 @@ pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
     let (documents, statuses, samples) = futures_util::join!(
         documents(tick),
         statuses(tick, &targets),
-        join_all(services.iter().map(|service| samples(tick, service))),
+        together(services.iter().map(|service| samples(tick, service))),
     );
     let mut groups = documents;
     let each = services.iter().zip(targets).zip(statuses.into_iter().zip(samples)).enumerate();
@@ -100,7 +106,7 @@ async fn documents(tick: &Tick<'_>) -> Vec<WithIds> {
             (Group { key, store: store.ok(), loaded, members: Vec::new() }, ids)
         }
     };
-    join_all(keys.into_iter().map(load)).await
+    together(keys.into_iter().map(load)).await
 }
 
 /// The account, asked for only where a service does not state its own.
@@ -121,36 +127,47 @@ fn escaped(name: &str) -> String {
 }
 
 /// Asks every target once for all of its services.
-async fn statuses(tick: &Tick<'_>, targets: &[Result<Arc<dyn Target>>]) -> Vec<Result<TargetStatus, Unreadable>> {
+async fn statuses(tick: &Tick<'_>, targets: &[Result<Arc<dyn Target>>]) -> Vec<Status> {
     let services = &tick.config.services;
+    let with_target = services.iter().zip(targets).map(|(service, target)| (&service.identity, target.as_ref()));
+    ask_together(tick, with_target.collect()).await
+}
+
+/// Asks for the status of services, once for all that share a scope; answers in the order asked.
+pub(super) async fn ask_together(tick: &Tick<'_>, services: Vec<(&Identity, Built<'_>)>) -> Vec<Status> {
     let mut scopes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (position, service) in services.iter().enumerate() {
-        scopes.entry(service.identity.scope()).or_default().push(position);
+    for (position, (identity, _)) in services.iter().enumerate() {
+        scopes.entry(identity.scope()).or_default().push(position);
     }
-    let ask = |positions: Vec<usize>| async move {
-        let names: Vec<_> = positions.iter().map(|&position| services[position].identity.leaf().to_owned()).collect();
-        let target = match &targets[positions[0]] {
-            Ok(target) => target.clone(),
-            Err(error) => return each(&positions, || Err(unreadable(error))),
-        };
-        let during = format!("reading status of {}", names.join(", "));
-        match tick.call.run(&during, async { Ok(target.statuses(&names).await) }).await {
-            Ok(statuses) => positions
-                .into_iter()
-                .zip(statuses.into_iter().map(|it| it.map_err(|error| unreadable(&error))))
-                .collect(),
-            Err(error) => each(&positions, || Err(unreadable(&error))),
+    let ask = |positions: Vec<usize>| {
+        let (services, tick) = (&services, tick);
+        async move {
+            let names: Vec<_> = positions.iter().map(|&position| services[position].0.leaf().to_owned()).collect();
+            let target = match services[positions[0]].1 {
+                Ok(target) => target,
+                Err(error) => return each(&positions, || Err(unreadable(error))),
+            };
+            let during = format!("reading status of {}", names.join(", "));
+            match tick.call.run(&during, async { Ok(target.statuses(&names).await) }).await {
+                Ok(statuses) => {
+                    let statuses = statuses.into_iter().map(|status| status.map_err(|error| unreadable(&error)));
+                    positions.into_iter().zip(statuses).collect()
+                }
+                Err(error) => each(&positions, || Err(unreadable(&error))),
+            }
         }
     };
-    let mut found: BTreeMap<_, _> = join_all(scopes.into_values().map(ask)).await.into_iter().flatten().collect();
+    let mut found: BTreeMap<_, _> = together(scopes.into_values().map(ask)).await.into_iter().flatten().collect();
     let silent = || {
         let detail = "reading status: the target left the service out of its answer".to_owned();
-        Err(Unreadable { kind: crate::error::ErrorKind::Bug, detail })
+        Err(Unreadable { kind: ErrorKind::Bug, detail })
     };
     (0..services.len()).map(|position| found.remove(&position).unwrap_or_else(silent)).collect()
 }
 
-type Status = Result<TargetStatus, Unreadable>;
+type Built<'a> = Result<&'a Arc<dyn Target>, &'a Error>;
+
+pub(super) type Status = Result<TargetStatus, Unreadable>;
 
 fn each(positions: &[usize], status: impl Fn() -> Status) -> Vec<(usize, Status)> {
     positions.iter().map(|&position| (position, status())).collect()
@@ -158,9 +175,10 @@ fn each(positions: &[usize], status: impl Fn() -> Status) -> Vec<(usize, Status)
 
 /// Reads every source of a service.
 async fn samples(tick: &Tick<'_>, service: &Service) -> Vec<Sample> {
-    let read = |name: String, source: Result<Box<dyn Source>>| async move {
+    let read = |source: NamedSource| async move {
+        let NamedSource { name, section } = source;
         let during = format!("reading source {name:?} of {:?}", service.name);
-        let read = async { source?.read().await };
+        let read = async { section.build(tick.shared)?.read().await };
         let answer = match tick.call.run(&during, read).await {
             Ok(found) => {
                 Answer::Reading(Reading { taken_at: found.taken_at.unwrap_or(tick.now), amount: found.amount })
@@ -169,8 +187,7 @@ async fn samples(tick: &Tick<'_>, service: &Service) -> Vec<Sample> {
         };
         Sample { source: name, answer }
     };
-    let sources = service.sources.iter().map(|source| (source.name.clone(), source.section.build(tick.shared)));
-    join_all(sources.map(|(name, source)| read(name, source))).await
+    together(service.sources.iter().cloned().map(read)).await
 }
 
 /// What the core is told of an error.

@@ -1,18 +1,21 @@
 //! The second half of a tick, for the services that share a state document: decide, announce, act, confirm.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use futures_util::future::join_all;
-
 use super::Tick;
-use super::read::{Group, Member, unreadable};
+use super::read::{Group, Member, ask_together, unreadable};
+use crate::call::{TIME_TO_ACT, TIME_TO_ANNOUNCE, together};
 use crate::core::{Answer, Decision, Observation, Past, Reason, State, Unreadable, decide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Failure, Outcome, Record};
 use crate::stores::Store;
 use crate::stores::document::{self, Loaded};
 use crate::targets::Applied;
+
+/// How often an announcement is merged with what others wrote. Two overlapping invocations of a fleet write twice each.
+const ATTEMPTS: usize = 4;
 
 /// One service with what was decided for it.
 struct Draft {
@@ -32,12 +35,11 @@ pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Ve
     match (tick.config.dry_run, loaded, store) {
         (true, ..) => drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.outcome = Outcome::DryRun),
         (false, Ok(loaded), Some(store)) => act_with_state(tick, &key, store.as_ref(), loaded, &mut drafts).await,
-        // The core proposes a change without state only where the configuration allows it.
+        // The core proposes a change without state only where the configuration allows it. It is remembered before it is
+        // made: a reply may be lost.
         (false, ..) => {
+            drafts.iter().filter(|draft| draft.acts()).for_each(|draft| draft.remember(tick));
             act(tick, &mut drafts).await;
-            for draft in drafts.iter().filter(|draft| draft.outcome == Outcome::Changed) {
-                draft.remember(tick);
-            }
         }
     }
     drafts.into_iter().map(|draft| draft.finish(tick, started)).collect()
@@ -46,7 +48,7 @@ pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Ve
 fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -> Draft {
     let past = match loaded {
         Ok(loaded) => loaded.state(&member.id).map_or(Past::Absent, |state| Past::Known(state.clone())),
-        Err(why) => Past::Unreadable { why: why.clone(), remembered: tick.memory.recall(&member.id) },
+        Err(why) => Past::Unreadable { why: why.clone(), remembered: tick.memory.recall(&member.name()) },
     };
     let mut draft = Draft {
         member,
@@ -70,13 +72,20 @@ fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -
         }
     };
     let seen = Observation { samples: draft.member.samples.clone(), status };
-    let (decision, state) = decide(&draft.member.service.rules, &seen, &past, tick.now);
+    // Total by its tests; were it not, it would still fail this service alone.
+    let rules = &draft.member.service.rules;
+    let Ok((decision, state)) = catch_unwind(AssertUnwindSafe(|| decide(rules, &seen, &past, tick.now))) else {
+        draft.outcome = Outcome::Failed;
+        let message = "deciding: it panicked; standard error has the place".to_owned();
+        draft.failures.push(Failure { kind: ErrorKind::Bug, message });
+        return draft;
+    };
     draft.failures = decision.reasons.iter().filter_map(failure).collect();
     draft.decision = Some(decision);
     let is_news = past != Past::Known(state.clone());
     draft.state = is_news.then_some(state);
     if let Past::Known(state) = &past {
-        tick.memory.keep(&draft.member.id, state);
+        tick.memory.keep(&draft.member.name(), state);
     }
     draft
 }
@@ -98,9 +107,10 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
     if news.is_empty() {
         return;
     }
-    let announced = match tick.call.has_time_to_act() {
+    let announced = match tick.call.has_time(TIME_TO_ANNOUNCE) {
         Ok(()) => tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await,
-        Err(error) => Err(error),
+        // What is only to be remembered can wait for the next tick.
+        Err(error) => return drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.fail(&error)),
     };
     let announced = match announced {
         Ok(announced) => announced,
@@ -114,6 +124,7 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
             false => draft.outcome = Outcome::Conflict,
         }
     }
+    look_again(tick, drafts).await;
     act(tick, drafts).await;
     confirm(tick, key, store, &announced, drafts).await;
 }
@@ -126,21 +137,43 @@ async fn announce(
     loaded: &Loaded,
     news: BTreeMap<String, State>,
 ) -> Result<Loaded> {
-    match document::save(store, key, loaded, news.clone(), tick.name, tick.now).await {
-        Err(error) if error.kind() == ErrorKind::Conflict => {}
-        other => return other,
+    let (mut base, mut ours) = (loaded.clone(), news);
+    for _ in 0..ATTEMPTS {
+        match document::save(store, key, &base, ours.clone(), tick.name, tick.now).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            other => return other,
+        }
+        // Another service's change in the same document is none of ours: merge it and try again. A change of the same
+        // service means that somebody else is acting on it, and we stop for it.
+        base = document::load(store, key).await?;
+        ours.retain(|service, _| base.state(service) == loaded.state(service));
+        if ours.is_empty() {
+            break;
+        }
     }
-    // Another service's change in the same document is none of ours: merge it and try once more. A change of the same
-    // service means that somebody else is acting on it, and we stop for it.
-    let found = document::load(store, key).await?;
-    let untouched = |service: &str| found.state(service) == loaded.state(service);
-    let ours: BTreeMap<_, _> = news.into_iter().filter(|(service, _)| untouched(service)).collect();
-    if ours.is_empty() {
-        return Ok(found);
-    }
-    match document::save(store, key, &found, ours, tick.name, tick.now).await {
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(found),
-        other => other,
+    Ok(base)
+}
+
+/// Reads the status of every service that is about to change once more, and leaves alone what somebody changed meanwhile.
+///
+/// State and status are read at the same time, so that the status may be older than the state that the announcement was
+/// compared with: another invocation, or an operator, may have acted in between.
+async fn look_again(tick: &Tick<'_>, drafts: &mut [Draft]) {
+    let mut acting: Vec<_> = drafts.iter_mut().filter(|draft| draft.is_about_to_act()).collect();
+    let absent = Error::new(ErrorKind::Bug, "reading status", "a decision without a target");
+    let services =
+        acting.iter().map(|draft| (&draft.member.service.identity, draft.member.target.as_ref().ok_or(&absent)));
+    let statuses = ask_together(tick, services.collect()).await;
+    for (draft, status) in acting.iter_mut().zip(statuses) {
+        let current = draft.decision.as_ref().map(|decision| decision.current);
+        match status {
+            Ok(status) if Some(status.desired) == current => {}
+            Ok(status) => {
+                draft.outcome = Outcome::Superseded;
+                draft.warnings.push(format!("the desired count was set to {} meanwhile", status.desired));
+            }
+            Err(Unreadable { kind, detail }) => draft.fail(&Error::new(kind, "", detail)),
+        }
     }
 }
 
@@ -152,14 +185,15 @@ async fn act(tick: &Tick<'_>, drafts: &mut [Draft]) {
         let desired = draft.decision.as_ref().map(|decision| decision.desired);
         async move {
             let during = format!("setting desired count of service {name:?}");
+            tick.call.has_time(TIME_TO_ACT)?;
             let (Some(target), Some(desired)) = (target, desired) else {
                 return Err(Error::new(ErrorKind::Bug, during, "a decision without a target"));
             };
             tick.call.run(&during, target.set_desired(&name, desired)).await
         }
     };
-    let mut acting: Vec<_> = drafts.iter_mut().filter(|draft| draft.acts() && draft.outcome == Outcome::Held).collect();
-    let results = join_all(acting.iter_mut().map(|draft| set(draft))).await;
+    let mut acting: Vec<_> = drafts.iter_mut().filter(|draft| draft.is_about_to_act()).collect();
+    let results = together(acting.iter_mut().map(|draft| set(draft))).await;
     for (draft, result) in acting.into_iter().zip(results) {
         match result {
             Ok(Applied::Set) => draft.outcome = Outcome::Changed,
@@ -192,6 +226,10 @@ impl Draft {
         self.decision.as_ref().is_some_and(|decision| decision.direction().is_some())
     }
 
+    fn is_about_to_act(&self) -> bool {
+        self.acts() && self.outcome == Outcome::Held
+    }
+
     fn fail(&mut self, error: &Error) {
         if self.acts() {
             self.outcome = Outcome::Failed;
@@ -202,7 +240,7 @@ impl Draft {
 
     fn remember(&self, tick: &Tick<'_>) {
         if let Some(state) = &self.state {
-            tick.memory.keep(&self.member.id, state);
+            tick.memory.keep(&self.member.name(), state);
         }
     }
 

@@ -58,6 +58,7 @@ async fn an_unreadable_source_is_an_error_of_its_kind_and_never_a_number() {
             (Scene::NotFound, &[ErrorKind::NotFound]),
             (Scene::Throttled, &[ErrorKind::Throttled]),
             (Scene::Broken, &[ErrorKind::Unavailable]),
+            (Scene::Cut, &[ErrorKind::Unavailable]),
             (Scene::Silent, &[ErrorKind::Timeout]),
             (Scene::Malformed, &[ErrorKind::Malformed]),
             (Scene::Missing, &[ErrorKind::Missing]),

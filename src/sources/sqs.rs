@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
-use crate::aws::{AnswerLimit, account_of, failure, region_of};
+use crate::aws::{AnswerLimit, failure};
 use crate::core::{Amount, QueueDepth};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iam::{Place, Statement};
@@ -58,12 +58,13 @@ struct Settings {
 impl Settings {
     fn queues(&self, region: &str) -> Vec<Queue> {
         let region = self.region.as_deref().unwrap_or(region);
-        self.queue.iter().chain(&self.queues).map(|given| Queue::parse(given, region)).collect()
+        self.queue.iter().chain(&self.queues).filter_map(|given| Queue::parse(given, region)).collect()
     }
 }
 
-/// One queue, taken apart.
-#[derive(Debug, Clone)]
+/// One queue, taken apart. Calls use what is put together from the parts, so that no text means one queue to an allow-list
+/// and another to SQS.
+#[derive(Debug, Clone, PartialEq)]
 struct Queue {
     url: Option<String>,
     region: String,
@@ -72,50 +73,88 @@ struct Queue {
 }
 
 impl Queue {
-    fn parse(given: &str, region: &str) -> Self {
-        if given.starts_with("arn:") {
-            let name = given.rsplit(':').next().unwrap_or_default().to_owned();
-            let region = region_of(given).unwrap_or(region).to_owned();
-            return Self { url: None, region, account: account_of(given).map(str::to_owned), name };
-        }
-        match url::Url::parse(given) {
-            // https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, and whatever an endpoint of one's own looks like.
-            Ok(url) if url.has_host() => {
-                let host = url.host_str().unwrap_or_default();
-                let from_host = host.strip_prefix("sqs.").filter(|host| host.contains(".amazonaws."));
-                let region = from_host.and_then(|host| host.split('.').next()).unwrap_or(region).to_owned();
-                let path: Vec<_> = url.path_segments().into_iter().flatten().filter(|part| !part.is_empty()).collect();
-                let name = path.last().copied().unwrap_or_default().to_owned();
-                let account = path.iter().rev().nth(1).map(|account| (*account).to_owned());
-                Self { url: Some(given.to_owned()), region, account, name }
-            }
-            _ => Self { url: None, region: region.to_owned(), account: None, name: given.to_owned() },
-        }
+    fn parse(given: &str, region: &str) -> Option<Self> {
+        let queue = match given.contains(':') {
+            true if given.starts_with("arn:") => Self::by_arn(given)?,
+            true => Self::by_url(given, region)?,
+            false => Self { url: None, region: region.to_owned(), account: None, name: given.to_owned() },
+        };
+        is_queue_name(&queue.name).then_some(queue)
     }
+
+    fn identity(&self) -> Identity {
+        let Self { region, account, name, .. } = self.clone();
+        Identity { provider: KIND.name, region, account, path: vec![name] }
+    }
+
+    /// `arn:PARTITION:sqs:REGION:ACCOUNT:NAME`
+    fn by_arn(given: &str) -> Option<Self> {
+        let [_, _, "sqs", region, account, name] = given.split(':').collect::<Vec<_>>()[..] else { return None };
+        let account = is_account(account).then(|| account.to_owned())?;
+        Some(Self { url: None, region: region.to_owned(), account: Some(account), name: name.to_owned() })
+    }
+
+    /// `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME`, or the same path at an endpoint of one's own.
+    fn by_url(given: &str, region: &str) -> Option<Self> {
+        let url = url::Url::parse(given).ok()?;
+        let (host, path) = (url.host_str()?, url.path().strip_prefix('/')?);
+        let (account, name) = path.split_once('/')?;
+        // Nothing beside the two names, and nothing that the parser had to clean up first.
+        let plain = format!("{}/{account}/{name}", url.origin().ascii_serialization());
+        if plain != given || !is_account(account) {
+            return None;
+        }
+        let region = region_of_host(host).unwrap_or(region).to_owned();
+        Some(Self { url: Some(plain), region, account: Some(account.to_owned()), name: name.to_owned() })
+    }
+}
+
+/// The region in a host of SQS: `sqs.REGION.amazonaws.com`, `sqs-fips.REGION…`, `vpce-….sqs.REGION.vpce…` and the old
+/// `REGION.queue.amazonaws.com`: <https://docs.aws.amazon.com/general/latest/gr/sqs-service.html>.
+fn region_of_host(host: &str) -> Option<&str> {
+    let labels: Vec<_> = host.split('.').collect();
+    let of_aws = labels.iter().any(|label| *label == "amazonaws" || *label == "vpce");
+    let after = labels.iter().position(|label| matches!(*label, "sqs" | "sqs-fips")).map(|at| at + 1);
+    let before = labels.iter().position(|label| *label == "queue").and_then(|at| at.checked_sub(1));
+    after.or(before).filter(|_| of_aws).and_then(|at| labels.get(at).copied())
+}
+
+/// Up to 80 letters, digits, hyphens and underscores, and `.fifo` at the end of some:
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html>.
+fn is_queue_name(name: &str) -> bool {
+    let stem = name.strip_suffix(".fifo").unwrap_or(name);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=80).contains(&name.len()) && !stem.is_empty() && stem.bytes().all(plain)
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn check(settings: &Value) -> Vec<(String, String)> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
     let mut problems = Vec::new();
-    if settings.queue.is_none() && settings.queues.is_empty() {
+    let given: Vec<_> = settings.queue.iter().chain(&settings.queues).collect();
+    if given.is_empty() {
         let remedy = "set SQS_QUEUE_URL, or queue_config.queue_url in the payload, or queue of the source";
         problems.push(("names no queue".to_owned(), remedy.to_owned()));
     }
-    if settings.queues("").iter().any(|queue| queue.name.is_empty() || queue.name.contains(char::is_whitespace)) {
-        problems.push(("has a queue without a valid name".to_owned(), "give its URL, name or ARN".to_owned()));
+    let queues = settings.queues("");
+    if queues.len() != given.len() {
+        let remedy = "give https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, arn:aws:sqs:REGION:ACCOUNT:NAME or a name";
+        problems.push(("has a queue that is no URL, ARN or name of SQS".to_owned(), remedy.to_owned()));
+    }
+    let is_twin =
+        |(at, queue): (usize, &Queue)| queues[..at].iter().any(|other| other.identity().may_be(&queue.identity()));
+    if queues.iter().enumerate().any(is_twin) {
+        problems.push(("names a queue twice, whose messages would count twice".to_owned(), "name it once".to_owned()));
     }
     problems
 }
 
 fn identities(settings: &Value, region: &str) -> Vec<Identity> {
     let queues = parse::<Settings>(settings).map(|settings| settings.queues(region)).unwrap_or_default();
-    let identity = |queue: Queue| Identity {
-        provider: KIND.name,
-        region: queue.region,
-        account: queue.account,
-        path: vec![queue.name],
-    };
-    queues.into_iter().map(identity).collect()
+    queues.iter().map(Queue::identity).collect()
 }
 
 fn permissions(settings: &Value, place: &Place) -> Result<Vec<Statement>> {
@@ -255,15 +294,42 @@ mod tests {
     #[test]
     fn a_queue_is_known_by_url_name_and_arn() {
         let parse = |given: &str| {
-            let queue = Queue::parse(given, "us-east-1");
+            let queue = Queue::parse(given, "us-east-1").expect("it names a queue");
             (queue.region, queue.account.unwrap_or_default(), queue.name, queue.url.is_some())
         };
         let eu = |url: bool| ("eu-west-1".to_owned(), "123456789012".to_owned(), "orders".to_owned(), url);
-        assert_eq!(parse("https://sqs.eu-west-1.amazonaws.com/123456789012/orders"), eu(true));
+        for host in ["sqs.eu-west-1", "sqs-fips.eu-west-1", "eu-west-1.queue"] {
+            assert_eq!(parse(&format!("https://{host}.amazonaws.com/123456789012/orders")), eu(true));
+        }
+        assert_eq!(parse("https://vpce-1.sqs.eu-west-1.vpce.amazonaws.com/123456789012/orders"), eu(true));
         assert_eq!(parse("arn:aws:sqs:eu-west-1:123456789012:orders"), eu(false));
-        assert_eq!(parse("orders"), ("us-east-1".to_owned(), String::new(), "orders".to_owned(), false));
+        assert_eq!(parse("orders.fifo"), ("us-east-1".to_owned(), String::new(), "orders.fifo".to_owned(), false));
         let local = parse("http://127.0.0.1:4566/000000000000/orders");
         assert_eq!(local, ("us-east-1".to_owned(), "000000000000".to_owned(), "orders".to_owned(), true));
+    }
+
+    #[test]
+    fn a_text_that_could_mean_two_queues_means_none() {
+        let url = "https://sqs.us-east-1.amazonaws.com";
+        for given in [
+            format!("{url}/999999999999/secret/123456789012/orders"),
+            format!("{url}/123456789012/secret/../orders"),
+            format!("{url}/123456789012/orders?/123456789012/secret"),
+            format!("{url}/123456789012/orders#/123456789012/secret"),
+            format!("{url}/123456789012/orders/"),
+            format!("{url}/123456789012/or%64ers"),
+            format!("{url}//123456789012/orders"),
+            "https://user:canary@sqs.us-east-1.amazonaws.com/123456789012/orders".to_owned(),
+            "HTTPS://SQS.us-east-1.amazonaws.com/123456789012/orders".to_owned(),
+            "arn:aws:sns:us-east-1:123456789012:orders".to_owned(),
+            "arn:aws:sqs:us-west-2".to_owned(),
+            "a/b".to_owned(),
+            "*".to_owned(),
+            "or ders".to_owned(),
+            ".fifo".to_owned(),
+        ] {
+            assert_eq!(Queue::parse(&given, "us-east-1"), None, "{given}");
+        }
     }
 
     #[test]

@@ -90,6 +90,7 @@ async fn failures_of_a_store_are_errors_of_their_kind() {
             (Scene::NotFound, ErrorKind::NotFound, ErrorKind::NotFound),
             (Scene::Throttled, ErrorKind::Throttled, ErrorKind::Throttled),
             (Scene::Broken, ErrorKind::Unavailable, ErrorKind::Unavailable),
+            (Scene::Cut, ErrorKind::Unavailable, ErrorKind::Unavailable),
             (Scene::Silent, ErrorKind::Timeout, ErrorKind::Timeout),
             (Scene::Endless, ErrorKind::Unavailable, ErrorKind::Unavailable),
             (Scene::Conflict, ErrorKind::Conflict, ErrorKind::Conflict),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Expect, LONGEST_DOCUMENT, Store, Version};
@@ -13,13 +13,19 @@ use crate::error::{Error, ErrorKind, Result};
 /// The form of the document. A document of a later form is not read, so that a rolled-back version destroys nothing.
 const SCHEMA_VERSION: u32 = 1;
 
+/// A state that nothing has happened to for this long is dropped from a document that is written anyway, so that a fleet's
+/// document does not grow with every service that ever was. A service that lives is then seen for the first time again, which
+/// costs it one scale-in cooldown; the longest is a week.
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(30 * 24);
+
 /// The states of the services that share a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {
     schema_version: u32,
-    /// Grows by one with every write and never repeats, so that a version that was read once never comes back.
+    /// Grows by one with every write, so that people can tell the order.
     pub seq: u64,
-    /// Who wrote this, unique to the write: it tells our own write from another's when the reply was lost.
+    /// Who wrote this, unique to the write: no two documents are equal, so that a version that was read once never comes
+    /// back, and our own write can be told from another's when the reply was lost.
     pub writer: String,
     /// When.
     pub saved_at: Timestamp,
@@ -70,20 +76,31 @@ pub async fn save(
         Some(document) => (document.seq + 1, document.services.clone()),
         None => (1, BTreeMap::new()),
     };
+    let cutoff = now.saturating_sub(FORGOTTEN_AFTER).unwrap_or(Timestamp::MIN);
+    services.retain(|_, state| cutoff < state.quiet_since());
     services.extend(changed);
     let writer = unique(tick);
     let document = Document { schema_version: SCHEMA_VERSION, seq, writer, saved_at: now, services };
     let during = || format!("saving state {key:?}");
     let bytes =
         serde_json::to_vec(&document).map_err(|error| Error::new(ErrorKind::Bug, during(), error.to_string()))?;
-    let found = match store.save(key, bytes, &over.expect).await {
+    if LONGEST_DOCUMENT < bytes.len() {
+        let cause = format!("it would be longer than {LONGEST_DOCUMENT} bytes; use several fleets");
+        return Err(Error::new(ErrorKind::Config, during(), cause));
+    }
+    let lost = match store.save(key, bytes, &over.expect).await {
         Ok(version) => return Ok(Loaded { document: Some(document), expect: Expect::At(version) }),
-        // The reply to a write that succeeded may be lost; what stands there now tells whose it is.
-        Err(lost) if may_have_succeeded(lost.kind()) => load(store, key).await.map_err(|_| lost)?,
-        Err(error) => return Err(error),
+        Err(error) => error,
     };
+    if !may_have_succeeded(lost.kind()) {
+        return Err(lost);
+    }
+    // The reply to a write that succeeded may be lost; what stands there now tells whose it is.
+    let Ok(found) = load(store, key).await else { return Err(lost) };
     match found.document.as_ref().is_some_and(|found| found.writer == document.writer) {
         true => Ok(found),
+        // Nobody has written since: the write failed, and that is what there is to say.
+        false if found.expect == over.expect => Err(lost),
         false => Err(Error::new(ErrorKind::Conflict, during(), "another invocation has written it since it was read")),
     }
 }

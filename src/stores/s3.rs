@@ -21,7 +21,7 @@ pub(super) static KIND: Kind<dyn Store> = Kind {
     aliases: &[],
     about: "Amazon S3: one object for each target, or for each fleet.",
     renamed: &[],
-    env: &[("S3_CONFIG_BUCKET", "bucket"), ("STATE_PREFIX", "prefix")],
+    env: &[],
     schema: schema_of::<Settings>,
     check: |_| Vec::new(),
     identities,

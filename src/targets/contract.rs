@@ -73,6 +73,7 @@ async fn a_status_that_cannot_be_read_is_an_error_and_never_zero() {
     for kind in built() {
         for (scene, expected) in failures().chain([
             (Scene::Malformed, &[ErrorKind::Malformed][..]),
+            (Scene::Missing, &[ErrorKind::Malformed]),
             (Scene::Unscalable, &[ErrorKind::Refused]),
             (Scene::Draining, &[ErrorKind::Refused]),
         ]) {
@@ -114,6 +115,7 @@ fn failures() -> impl Iterator<Item = (Scene, &'static [ErrorKind])> {
         (Scene::NotFound, &[ErrorKind::NotFound]),
         (Scene::Throttled, &[ErrorKind::Throttled]),
         (Scene::Broken, &[ErrorKind::Unavailable]),
+        (Scene::Cut, &[ErrorKind::Unavailable]),
         (Scene::Silent, &[ErrorKind::Timeout]),
         (Scene::Endless, &[ErrorKind::Malformed, ErrorKind::Unavailable, ErrorKind::Timeout]),
     ]

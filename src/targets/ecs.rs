@@ -8,8 +8,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_ecs::Client;
+use aws_sdk_ecs::config::retry::RetryConfig;
 use aws_sdk_ecs::operation::describe_services::DescribeServicesOutput;
 use aws_sdk_ecs::types::{DeploymentRolloutState, SchedulingStrategy, Service};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
 use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -31,7 +37,7 @@ pub(super) static KIND: Kind<dyn Target> = Kind {
     aliases: &[],
     about: "Amazon ECS: the desired count of a service.",
     renamed: &[("cluster_name", "cluster"), ("service_name", "service")],
-    env: &[("ECS_CLUSTER", "cluster"), ("SERVICE_NAME", "service")],
+    env: &[],
     schema: schema_of::<Settings>,
     check,
     identities,
@@ -77,6 +83,15 @@ impl Settings {
             service: leaf(&self.service).to_owned(),
         }
     }
+
+    /// The cluster as calls name it: by ARN where either setting is an ARN, so that what the ARN says of the account holds.
+    fn cluster_of_calls(&self) -> String {
+        let arn = [&self.cluster, &self.service].into_iter().find(|given| given.starts_with("arn:"));
+        match arn.and_then(|arn| arn.rsplit_once(':')) {
+            Some((place, _)) => format!("{place}:cluster/{}", leaf(&self.cluster)),
+            None => self.cluster.clone(),
+        }
+    }
 }
 
 /// The name at the end of an ARN, or the name itself.
@@ -91,6 +106,15 @@ fn check(settings: &Value) -> Vec<(String, String)> {
     let parts = |arn: &str| {
         region_of(arn).zip(account_of(arn)).map(|(region, account)| (region.to_owned(), account.to_owned()))
     };
+    for (given, kind) in [(cluster, ":cluster/"), (service, ":service/")] {
+        let is_plain = given.starts_with("arn:") && given.contains(":ecs:") && given.contains(kind);
+        if given.contains([':', '/']) && !is_plain || given.split('/').count() > 3 {
+            return problem(
+                "has a cluster or service that is neither a name nor an ARN of ECS",
+                "give its name or ARN",
+            );
+        }
+    }
     if let (Some(one), Some(other)) = (parts(cluster), parts(service))
         && one != other
     {
@@ -105,11 +129,18 @@ fn check(settings: &Value) -> Vec<(String, String)> {
             &format!("has a service of another cluster, {in_arn}"),
             "give the cluster that the service's ARN names",
         ),
-        _ if [cluster, service].iter().any(|name| leaf(name).is_empty() || name.contains(char::is_whitespace)) => {
-            problem("has a cluster or service without a valid name", "give its name or ARN")
+        _ if ![cluster, service].iter().all(|name| is_name(leaf(name))) => {
+            problem("has a cluster or service whose name ECS cannot have", "give its name or ARN")
         }
         _ => Vec::new(),
     }
+}
+
+/// Up to 255 letters, numbers, underscores and hyphens. One ill-formed name would fail the call for all services in it:
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CreateService.html#ECS-CreateService-request-serviceName>.
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=255).contains(&name.len()) && name.bytes().all(plain)
 }
 
 fn identities(settings: &Value, region: &str) -> Vec<Identity> {
@@ -129,15 +160,45 @@ fn permissions(settings: &Value, place: &Place) -> Result<Vec<Statement>> {
 fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Target>> {
     let settings = parse::<Settings>(settings)?;
     let sdk = shared.aws.sdk(&settings.locate(&shared.region).region);
-    let config = aws_sdk_ecs::config::Builder::from(&sdk).interceptor(AnswerLimit).build();
-    Ok(Box::new(Ecs { client: Client::from_conf(config), cluster: settings.cluster }))
+    let config = aws_sdk_ecs::config::Builder::from(&sdk).interceptor(AnswerLimit).interceptor(CountsAreThere).build();
+    Ok(Box::new(Ecs { client: Client::from_conf(config), cluster: settings.cluster_of_calls() }))
 }
 
 #[derive(Debug)]
 struct Ecs {
     client: Client,
-    /// As given, so that a cluster of another account can be named by its ARN.
     cluster: String,
+}
+
+/// Refuses answers in which a service lacks a count: the SDK would read a count that is not there as 0.
+#[derive(Debug)]
+struct CountsAreThere;
+
+#[dyn_dispatch_hint]
+impl Intercept for CountsAreThere {
+    fn name(&self) -> &'static str {
+        "CountsAreThere"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let Some(Ok(answer)) = context.response().body().bytes().map(serde_json::from_slice::<Value>) else {
+            return Ok(());
+        };
+        let listed = answer["services"].as_array().into_iter().flatten();
+        for service in listed.chain(answer.get("service")) {
+            for count in ["desiredCount", "runningCount", "pendingCount"] {
+                if !service[count].is_i64() {
+                    return Err(format!("a service has no {count}").into());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -155,7 +216,11 @@ impl Target for Ecs {
         let refused = |_| Error::new(ErrorKind::Refused, during(), "ECS takes at most 2147483647");
         let count = i32::try_from(desired).map_err(refused)?;
         let request = self.client.update_service().cluster(&self.cluster).service(service).desired_count(count);
-        let answer = request.send().await.map_err(|error| failure("ecs:UpdateService", during(), error))?;
+        // Not repeated by the SDK: an attempt whose reply was lost and that is sent again seconds later could undo what
+        // another invocation has set in between. The next tick repeats it, if it is still right.
+        let once = aws_sdk_ecs::config::Builder::new().retry_config(RetryConfig::disabled());
+        let answer = request.customize().config_override(once).send().await;
+        let answer = answer.map_err(|error| failure("ecs:UpdateService", during(), error))?;
         match answer.service().map(Service::desired_count) {
             Some(set) if set == count => Ok(Applied::Set),
             Some(other) => Err(Error::new(ErrorKind::Malformed, during(), format!("the answer says {other}"))),
@@ -230,8 +295,8 @@ fn status_of(service: &Service, name: &str) -> Result<TargetStatus> {
 /// one deployment or task set says so: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Deployment.html>.
 fn is_rolling_out(service: &Service) -> bool {
     let in_progress = |state: Option<&DeploymentRolloutState>| state == Some(&DeploymentRolloutState::InProgress);
-    1 < service.deployments().len()
-        || 1 < service.task_sets().len()
+    // None at all tells nothing, which is no reason to remove tasks.
+    service.deployments().len() + service.task_sets().len() != 1
         || service.deployments().iter().any(|deployment| in_progress(deployment.rollout_state()))
 }
 
@@ -280,6 +345,11 @@ mod tests {
             }
             Scene::NotFound => Reply::aws_error(400, "ServiceNotFoundException", "Service not found."),
             Scene::Malformed => Reply::aws_json(200, &json!({ "services": [], "failures": [] })),
+            Scene::Missing => {
+                let mut service = service(5);
+                service.as_object_mut().expect("an object").remove("desiredCount");
+                answer(service)
+            }
             Scene::Denied => Reply::aws_error(400, "AccessDeniedException", "User is not authorized"),
             Scene::Throttled => Reply::aws_error(400, "ThrottlingException", "Rate exceeded"),
             other => panic!("{other:?} is not a scene of a target"),
@@ -311,6 +381,20 @@ mod tests {
         let two = Service::builder().deployments(deployment()).deployments(deployment()).build();
         assert!(!is_rolling_out(&one));
         assert!(is_rolling_out(&two));
+        assert!(is_rolling_out(&Service::builder().build()), "nothing is known");
+    }
+
+    #[test]
+    fn an_arn_of_another_account_is_called_in_that_account() {
+        let called = |cluster: &str, service: &str| {
+            parse::<Settings>(&json!({ "cluster": cluster, "service": service }))
+                .expect("valid settings")
+                .cluster_of_calls()
+        };
+        assert_eq!(called("prod", "orders"), "prod");
+        let elsewhere = "arn:aws:ecs:us-east-1:999999999999:cluster/prod";
+        assert_eq!(called("prod", "arn:aws:ecs:us-east-1:999999999999:service/prod/orders"), elsewhere);
+        assert_eq!(called(elsewhere, "orders"), elsewhere);
     }
 
     #[test]
@@ -319,6 +403,7 @@ mod tests {
         assert_eq!(problems("prod", "orders"), 0);
         assert_eq!(problems("prod", "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 0);
         assert_eq!(problems("test", "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 1);
+        assert_eq!(problems("prod", "orders!"), 1);
         let other_region = "arn:aws:ecs:eu-west-1:123456789012:cluster/prod";
         assert_eq!(problems(other_region, "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 1);
     }

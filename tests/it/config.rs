@@ -158,11 +158,16 @@ fn documents_come_inline_and_from_files() {
 
 #[test]
 fn events_of_every_sender_are_taken() {
+    let with_confg = json!({ "detail-type": "Scheduled Event", "source": "aws.events", "confg": {} });
+    for event in [json!({ "region": "eu-west-1" }), with_confg] {
+        assert!(load_with(MINIMAL, event.clone()).is_err(), "{event}");
+    }
     for event in [
         json!(null),
         json!({}),
         json!({ "config": null }),
         json!({ "config": {} }),
+        json!({ "config": {}, "scheduled_time": "2026-11-22T12:00:00Z" }),
         json!({ "version": "0", "id": "a", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {} }),
         json!({ "scheduled_time": "2026-11-22T12:00:00Z" }),
     ] {
@@ -201,9 +206,9 @@ fn allow_lists_hold_for_every_layer() {
         minimal_and(&[("ALLOWED_TARGETS", "ecs:*/prod/*"), ("ALLOWED_SOURCES", "sqs:us-east-1/123456789012/orders")]);
     assert!(load_with(&listed, json!({})).is_ok());
     let elsewhere = json!({ "config": { "cluster_name": "test" } });
-    assert_eq!(problems(&listed, elsewhere), at(&[("SERVICE_NAME", "environment")]));
+    assert_eq!(problems(&listed, elsewhere), at(&[("config.cluster_name", "event")]));
     let other_queue = json!({ "config": { "queue_config": { "queue_url": "https://sqs.us-east-1.amazonaws.com/999999999999/orders" } } });
-    assert_eq!(problems(&listed, other_queue).len(), 1);
+    assert_eq!(problems(&listed, other_queue), at(&[("config.queue_config.queue_url", "event")]));
     // A payload's own list narrows further and cannot let in what the deployment does not.
     let wider = json!({ "config": { "allowed_targets": "*", "cluster_name": "test" } });
     assert_eq!(problems(&listed, wider).len(), 1);
@@ -225,6 +230,22 @@ fn the_states_place_belongs_to_the_deployment() {
     );
     let refused = load_in(MINIMAL, json!({}), true).map(|_| ()).expect_err("a function's files do not last");
     assert!(refused.0[0].remedy.contains("S3_CONFIG_BUCKET"), "{refused:?}");
+    for kind in ["file", "memory"] {
+        let document = format!(r#"{{"state": {{"type": "{kind}"}}}}"#);
+        let mut env = minimal_and(&[]);
+        env.push(("CONFIG", &document));
+        assert!(load_in(&env, json!({}), false).is_ok());
+        assert!(load_in(&env, json!({}), true).is_err(), "{kind}");
+    }
+    let twice =
+        minimal_and(&[("CONFIG", r#"{"state": {"type": "s3", "bucket": "one"}}"#), ("S3_CONFIG_BUCKET", "two")]);
+    assert_eq!(problems(&twice, json!({})), at(&[("S3_CONFIG_BUCKET", "environment")]));
+    // A payload for another region does not move the state.
+    let elsewhere = load_with(&deployed, json!({ "config": { "region": "eu-west-1" } })).expect("it is complete");
+    assert_eq!(elsewhere.region, "eu-west-1");
+    let deployed = minimal_and(&[("S3_CONFIG_BUCKET", "state"), ("AWS_REGION", "us-west-2")]);
+    let elsewhere = load_with(&deployed, json!({ "config": { "region": "eu-west-1" } })).expect("it is complete");
+    assert_eq!(elsewhere.state.settings["region"], "us-west-2");
 }
 
 #[test]
@@ -309,12 +330,175 @@ fn the_two_forms_do_not_mix_silently() {
 }
 
 #[test]
+fn every_offender_is_named_when_the_forms_mix() {
+    let env = [("ECS_CLUSTER", "prod"), ("SQS_QUEUE_URL", URL), ("REDIS_PASSWORD", "for a reference")];
+    let found = problems(&env, json!({ "config": { "services": [service("a")] } }));
+    assert_eq!(found, at(&[("ECS_CLUSTER", "environment"), ("SQS_QUEUE_URL", "environment")]));
+}
+
+#[test]
+fn no_value_makes_a_service_vanish() {
+    let values = [
+        json!(0),
+        json!(1),
+        json!(1.0),
+        json!(5.5),
+        json!(-1),
+        json!(1e15),
+        json!(4294967296_u64),
+        json!(u64::MAX),
+        json!("1"),
+        json!(""),
+        json!(true),
+        json!(null),
+        json!([]),
+        json!([1]),
+        json!({}),
+        json!({ "a": 1 }),
+        json!("x".repeat(5000)),
+    ];
+    let flat = [
+        "min_tasks",
+        "max_tasks",
+        "scaling_step_count",
+        "scale_out_cooldown",
+        "scale_up_threshold",
+        "tasks_per_message",
+        "max_scale_down_factor",
+        "priority_override",
+        "region",
+        "cluster_name",
+        "service_name",
+        "queue_type",
+        "queue_config",
+        "hard_min_tasks",
+        "hard_max_tasks",
+        "allowed_targets",
+        "services",
+        "defaults",
+        "max_reading_age",
+        "dry_run",
+    ];
+    for value in &values {
+        for key in flat {
+            let loaded = load_with(MINIMAL, json!({ "config": { key: value } }));
+            match loaded {
+                Ok(config) => assert_eq!(config.services.len(), 1, "{key}: {value}"),
+                Err(problems) => assert!(!problems.0.is_empty(), "{key}: {value} is refused without a word"),
+            }
+        }
+        for key in [
+            "name",
+            "target",
+            "sources",
+            "policies",
+            "bounds",
+            "scale_in_cooldown_secs",
+            "scaling_step_count",
+            "load",
+            "min_remaining_fraction",
+            "max_reading_age_secs",
+            "allow_scale_out_without_state",
+        ] {
+            let mut service = service("a");
+            service[key] = value.clone();
+            match load_with(&[], json!({ "config": { "services": [service] } })) {
+                Ok(config) => assert_eq!(config.services.len(), 1, "{key}: {value}"),
+                Err(problems) => assert!(!problems.0.is_empty(), "{key}: {value} is refused without a word"),
+            }
+        }
+    }
+    let mut whole = service("a");
+    whole["bounds"] = json!({ "min": 1.0, "max": 5.0 });
+    let config = load_with(&[], json!({ "config": { "services": [whole] } })).expect("1.0 is 1");
+    assert_eq!(config.services[0].rules.bounds, Bounds { min: 1, max: 5 });
+}
+
+#[test]
+fn defaults_are_rules_and_nothing_else() {
+    for defaults in
+        [json!({ "target": { "region": "eu-west-1" } }), json!({ "name": "x" }), json!({ "bounds/max": 5000 })]
+    {
+        let event = json!({ "config": { "services": [service("a")], "defaults": defaults } });
+        assert_eq!(problems(&[], event).len(), if defaults.get("bounds/max").is_some() { 4 } else { 1 }, "{defaults}");
+    }
+}
+
+#[test]
+fn a_pattern_with_many_stars_takes_no_time() {
+    let stars = "*a".repeat(200) + "b";
+    let name = "a".repeat(200);
+    let event = json!({ "config": { "service_name": name, "allowed_targets": [stars] } });
+    assert_eq!(problems(MINIMAL, event).len(), 1);
+    let matching = json!({ "config": { "service_name": name, "allowed_targets": ["*a*a*a*a*"] } });
+    assert!(load_with(MINIMAL, matching).is_ok());
+}
+
+#[test]
+fn hard_bounds_are_named_where_they_are_in_the_way() {
+    let blamed = |env: &[(&'static str, &'static str)]| {
+        let refused = load_with(&minimal_and(env), json!({})).map(|_| ()).expect_err("it is refused");
+        refused.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        blamed(&[("HARD_MIN_TASKS", "50"), ("MAX_TASKS", "20")]),
+        [
+            "MAX_TASKS (environment) is 20, below the hard lower bound 50 (environment HARD_MIN_TASKS); keep bounds.max within the hard bounds",
+        ]
+    );
+    assert_eq!(
+        blamed(&[("HARD_MAX_TASKS", "5"), ("MIN_TASKS", "8")]),
+        [
+            "MIN_TASKS (environment) is 8, above the hard upper bound 5 (environment HARD_MAX_TASKS); keep bounds.min within the hard bounds",
+        ]
+    );
+}
+
+#[test]
+fn the_older_name_of_the_step_is_known() {
+    let older = [("COOLDOWN_OVERRIDE_THRESHOLD", "7")];
+    let steps = |env: &[(&'static str, &'static str)]| {
+        load_with(&minimal_and(env), json!({})).expect("it is complete").services[0].rules.scaling_step_count
+    };
+    assert_eq!(steps(&older), 7);
+    assert_eq!(steps(&[older[0], ("SCALING_STEP_COUNT", "9")]), 9);
+}
+
+#[test]
+fn documents_that_cannot_be_read_show_nothing_of_what_is_in_them() {
+    let file = |ending: &str, text: &str| {
+        let file = tempfile::Builder::new().suffix(ending).tempfile().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("it is writable");
+        file
+    };
+    let yaml = file(".yaml", "services:\n  - {type: redis, password: canary-secret, host: h\n");
+    let toml = file(".toml", "[redis]\npassword = \"canary-secret\"\nport = \n");
+    let json = file(".json", "{\"password\": \"canary-secret\", ");
+    let nan = file(".toml", "hard_max_tasks = nan\n");
+    let path = |file: &tempfile::NamedTempFile| file.path().to_str().expect("a plain path").to_owned();
+    let inline = "services: [{password: canary-secret}]".to_owned();
+    for config in
+        [path(&yaml), path(&toml), path(&json), path(&nan), inline, "{\"password\": \"canary-secret\"".to_owned()]
+    {
+        let mut env = minimal_and(&[]);
+        env.push(("CONFIG", &config));
+        let refused = load_with(&env, json!({})).map(|_| ()).expect_err("it cannot be read");
+        let shown = Error::from(refused.clone()).to_string();
+        assert!(!shown.contains("canary"), "{shown}");
+        assert_eq!(refused.0.len(), 1, "{shown}");
+    }
+}
+
+#[test]
 fn secrets_are_not_echoed() {
     for event in [
         json!({ "config": { "queue_config": { "password": "canary" } } }),
         json!({ "config": { "password": "canary" } }),
         json!({ "password": "canary" }),
         json!({ "config": { "services": [{ "password": "canary" }] } }),
+        json!({ "config": { "queue_config": "redis://:canary@host" } }),
+        json!({ "config": { "min_tasks": "redis://:canary@host" } }),
+        json!({ "config": { "queue_config": { "queue_url": "https://user:canary@sqs.us-east-1.amazonaws.com/123456789012/a" } } }),
     ] {
         let refused = load_with(MINIMAL, event).map(|_| ()).expect_err("it is refused");
         let shown = format!("{refused:?} {} {}", json!(refused), Error::from(refused.clone()));

@@ -35,6 +35,9 @@ fn every_scenario_is_decided_as_it_says() {
         }
         let answer = answer.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(answer["decision"]["desired"], expect["desired"], "{name}: {}", answer["why"]);
+        if let Some(pending) = expect.get("pending") {
+            assert_eq!(&answer["state"]["pending"]["to"], pending, "{name}");
+        }
         let reasons = answer["decision"]["reasons"].as_array().expect("a list");
         let codes: Vec<_> = reasons.iter().map(|reason| &reason["code"]).collect();
         assert_eq!(Value::from_iter(codes.into_iter().cloned()), expect["codes"], "{name}: {}", answer["why"]);

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::emulator::{Env, REGION, TIMEOUT_MS, World};
+use crate::support::emulator::{Env, TIMEOUT_MS, World};
+use crate::support::proxy::{Fault, Proxy, When};
 
 /// A policy for everything but the named actions.
 fn all_but(denied: &[&str]) -> Value {
@@ -82,6 +83,64 @@ async fn a_bucket_that_cannot_be_written_stops_the_change_it_could_not_announce(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_to_write_is_a_failure_and_no_conflict() {
+    let world = World::ministack(10).await;
+    world.rest().await;
+    world.send(5_000).await;
+    let proxy = Proxy::start(world.address).await;
+    proxy.fail("S3.PutObject", 100, Fault::xml(500, "InternalError"));
+    let function = world.function(&world.env(&proxy.url(), &[])).await;
+    let (error_type, message) = function.invoke(json!({}), TIMEOUT_MS).await.expect_error();
+    assert_eq!(error_type, "Unavailable", "{message}");
+    assert_eq!((world.desired().await, proxy.count("UpdateService")), (10, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_whose_reply_is_lost_is_not_sent_twice_and_not_stepped_twice() {
+    let world = World::ministack(10).await;
+    world.rest().await;
+    world.send(5_000).await;
+    let proxy = Proxy::start(world.address).await;
+    proxy.fail("UpdateService", 1, Fault::DropReply);
+    let function = world.function(&world.env(&proxy.url(), &[])).await;
+    let (error_type, message) = function.invoke(json!({}), TIMEOUT_MS).await.expect_error();
+    assert_eq!(error_type, "Unavailable", "{message}");
+    assert_eq!((world.desired().await, proxy.count("UpdateService")), (60, 1));
+    // The next tick recognizes the change, and the standing backlog is not answered again.
+    function.invoke(json!({}), TIMEOUT_MS).await.expect_ok();
+    assert_eq!((world.desired().await, proxy.count("UpdateService")), (60, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_reply_to_the_announcement_is_found_to_have_succeeded() {
+    let world = World::ministack(10).await;
+    world.rest().await;
+    world.send(5_000).await;
+    let proxy = Proxy::start(world.address).await;
+    proxy.fail("S3.PutObject", 1, Fault::DropReply);
+    let function = world.function(&world.env(&proxy.url(), &[])).await;
+    function.invoke(json!({}), TIMEOUT_MS).await.expect_ok();
+    assert_eq!((world.desired().await, proxy.count("UpdateService")), (60, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_that_somebody_changes_meanwhile_is_left_alone() {
+    let world = World::ministack(10).await;
+    world.rest().await;
+    world.send(5_000).await;
+    let proxy = Proxy::start(world.address).await;
+    let announced = proxy.hold("S3.PutObject", When::After);
+    let function = world.function(&world.env(&proxy.url(), &[])).await;
+    let invocation = function.start(json!({}), TIMEOUT_MS);
+    announced.reached().await;
+    world.set_desired(200).await;
+    announced.release();
+    let record = invocation.answer().await.expect_ok()["records"][0].clone();
+    assert_eq!((&record["outcome"], world.desired().await), (&json!("superseded"), 200), "{record}");
+    assert_eq!(proxy.count("UpdateService"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn scale_out_without_state_needs_the_switch() {
     let world = World::ministack(10).await;
     world.send(5_000).await;
@@ -134,13 +193,14 @@ async fn one_failing_service_never_stops_another() {
     assert!(message.starts_with("1 of 2 services failed: broken: "), "{message}");
     assert_eq!((world.desired().await, world.desired_of("other").await), (60, 10));
     // Two services that fail in two ways are a partial failure.
-    let services = [service("broken", "other", &missing), service("gone", "no-such-service", &world.queue_url)];
-    let mut services = services.to_vec();
-    services[1]["sources"][0]["queue"] = "arn:aws:sqs:us-east-1:999999999999:orders".into();
-    services[1]["target"]["service"] = "other2".into();
+    let daemon = world.ecs.create_service().cluster(&world.name).service_name("daemon").task_definition(&world.name);
+    let daemon = daemon.scheduling_strategy(aws_sdk_ecs::types::SchedulingStrategy::Daemon).send().await;
+    daemon.expect("a daemon service can be made");
+    let services = [service("broken", "other", &missing), service("daemon", "daemon", &world.queue_url)];
     let payload = json!({ "config": { "services": services } });
     let (error_type, message) = function.invoke(&payload, TIMEOUT_MS).await.expect_error();
-    assert!(["PartialFailure", "NotFound"].contains(&error_type.as_str()), "{error_type}: {message}");
+    assert_eq!(error_type, "PartialFailure", "{message}");
+    assert!(message.contains("broken: ") && message.contains("daemon: "), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,5 +233,4 @@ async fn a_daemon_service_is_refused() {
     let (error_type, message) = function.invoke(json!({}), TIMEOUT_MS).await.expect_error();
     assert_eq!(error_type, "Refused", "{message}");
     assert!(message.contains("DAEMON"), "{message}");
-    let _ = REGION;
 }
