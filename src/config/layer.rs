@@ -1,6 +1,6 @@
 //! Puts the layers together: what the file, the environment and the payload say, each value with its origin.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Input;
 use super::env::Vars;
@@ -64,7 +64,7 @@ impl Layers {
 
 pub(super) fn read(input: Input<'_>, problems: &mut Problems) -> Layers {
     let mut layers = Layers::new();
-    let mut queue_config = None;
+    let (mut of_file, mut of_event) = (None, None);
     if let Some(config) = input.vars.get("CONFIG") {
         // Of what is in a document that cannot be read, nothing can be said to be missing.
         let Some((layer, value)) = file::read(&config, problems) else {
@@ -73,16 +73,22 @@ pub(super) fn read(input: Input<'_>, problems: &mut Problems) -> Layers {
         };
         let wrapped = value.as_object().is_some_and(|object| object.len() == 1 && object.contains_key("config"));
         let (value, base) = if wrapped { (value["config"].clone(), "config") } else { (value, "") };
-        queue_config = layers.read_document(&layer, base, value, problems);
+        of_file = layers.read_document(&layer, base, value, problems);
     }
     layers.read_environment(input.vars, problems);
     layers.deployment_region = layers.top.value.pointer("/region").and_then(Value::as_str).map(str::to_owned);
     if let Some(config) = event_config(input.event, problems) {
-        queue_config = layers.read_document(&Layer::Event, "config", config, problems).or(queue_config);
+        of_event = layers.read_document(&Layer::Event, "config", config, problems);
     }
-    match queue_config {
+    match of_event {
+        // A payload's source settings replace the deployment's whole.
         Some(given) => layers.use_source_settings(given),
-        None => layers.use_source_variables(input.vars),
+        None => {
+            if let Some(given) = of_file {
+                layers.use_source_settings(given);
+            }
+            layers.use_source_variables(input.vars);
+        }
     }
     layers
 }
@@ -237,9 +243,11 @@ impl Layers {
     }
 
     fn use_source_settings(&mut self, given: Tree) {
-        for key in given.value.as_object().into_iter().flat_map(Map::keys) {
-            let value = given.value[key].clone();
-            self.single.set(&format!("/sources/0/{key}"), value, given.origin(&format!("/{key}")));
+        let renamed = find(sources::TABLE, &self.source_type()).map_or(&[][..], |kind| kind.renamed);
+        for (key, value) in given.value.as_object().into_iter().flatten() {
+            let new = renamed.iter().find(|(old, new)| old == key && given.value.get(new).is_none());
+            let name = new.map_or(key.as_str(), |(_, new)| new);
+            self.single.set(&format!("/sources/0/{name}"), value.clone(), given.origin(&format!("/{key}")));
         }
         self.default_source_type();
     }

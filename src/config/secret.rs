@@ -85,11 +85,6 @@ impl Secret<String> {
         }
         Ok(self.clone())
     }
-
-    /// Whether the text refers to a value instead of being one.
-    pub fn is_reference(text: &str) -> bool {
-        text.starts_with("env:") || text.starts_with("file:")
-    }
 }
 
 #[cfg(test)]

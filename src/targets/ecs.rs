@@ -106,14 +106,9 @@ fn check(settings: &Value) -> Vec<(String, String)> {
     let parts = |arn: &str| {
         region_of(arn).zip(account_of(arn)).map(|(region, account)| (region.to_owned(), account.to_owned()))
     };
-    for (given, kind) in [(cluster, ":cluster/"), (service, ":service/")] {
-        let is_plain = given.starts_with("arn:") && given.contains(":ecs:") && given.contains(kind);
-        if given.contains([':', '/']) && !is_plain || given.split('/').count() > 3 {
-            return problem(
-                "has a cluster or service that is neither a name nor an ARN of ECS",
-                "give its name or ARN",
-            );
-        }
+    let is_plain = |given: &str, kind: &str| !given.contains([':', '/']) || is_arn(given, kind);
+    if !is_plain(cluster, "cluster") || !is_plain(service, "service") {
+        return problem("has a cluster or service that is neither a name nor an ARN of ECS", "give its name or ARN");
     }
     if let (Some(one), Some(other)) = (parts(cluster), parts(service))
         && one != other
@@ -134,6 +129,15 @@ fn check(settings: &Value) -> Vec<(String, String)> {
         }
         _ => Vec::new(),
     }
+}
+
+/// `arn:PARTITION:ecs:REGION:ACCOUNT:cluster/CLUSTER`, `…:service/CLUSTER/SERVICE` or, of old services, `…:service/SERVICE`.
+fn is_arn(given: &str, kind: &str) -> bool {
+    let ["arn", _, "ecs", region, account, resource] = given.split(':').collect::<Vec<_>>()[..] else { return false };
+    let path: Vec<_> = resource.split('/').collect();
+    let has_names = if kind == "cluster" { path.len() == 2 } else { (2..=3).contains(&path.len()) };
+    let digits = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    path[0] == kind && has_names && digits && !region.is_empty() && path[1..].iter().all(|name| is_name(name))
 }
 
 /// Up to 255 letters, numbers, underscores and hyphens. One ill-formed name would fail the call for all services in it:
@@ -403,6 +407,16 @@ mod tests {
         assert_eq!(problems("prod", "orders"), 0);
         assert_eq!(problems("prod", "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 0);
         assert_eq!(problems("test", "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 1);
+        for cluster in [
+            "arn:aws:ecs:us-east-1:123456789012:cluster/secret/prod",
+            "arn:aws:eks:us-east-1:123456789012:cluster/prod",
+            "ARN:aws:ecs:us-east-1:123456789012:cluster/prod",
+            "arn:aws:ecs:us-east-1::cluster/prod",
+            "secret/prod",
+            "*",
+        ] {
+            assert_eq!(problems(cluster, "orders"), 1, "{cluster}");
+        }
         assert_eq!(problems("prod", "orders!"), 1);
         let other_region = "arn:aws:ecs:eu-west-1:123456789012:cluster/prod";
         assert_eq!(problems(other_region, "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 1);

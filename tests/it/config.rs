@@ -132,6 +132,12 @@ fn a_payloads_source_replaces_the_environments_whole() {
     let event = json!({ "config": { "queue_config": { "queues": ["a", "b"] } } });
     let config = load_with(MINIMAL, event).expect("it is complete");
     assert_eq!(config.services[0].sources[0].section.settings, json!({ "queues": ["a", "b"] }));
+    // Between file and environment the environment wins, as everywhere.
+    let file = ("CONFIG", r#"{"queue_config": {"queue_url": "in-the-file"}}"#);
+    let from_file = load_with(&[MINIMAL[0], MINIMAL[1], file], json!({})).expect("it is complete");
+    assert_eq!(from_file.services[0].sources[0].section.settings, json!({ "queue": "in-the-file" }));
+    let from_env = load_with(&minimal_and(&[file]), json!({})).expect("it is complete");
+    assert_eq!(from_env.services[0].sources[0].section.settings, json!({ "queue": URL }));
     // As in StepScale, an empty one says nothing.
     let config = load_with(MINIMAL, json!({ "config": { "queue_config": {} } })).expect("it is complete");
     assert_eq!(config.services[0].sources[0].section.settings, json!({ "queue": URL }));
