@@ -1,6 +1,8 @@
 //! What the AWS adapters share: settings of the clients, the account, and what AWS's errors mean.
 
+#[cfg(feature = "sqs")]
 use std::collections::HashMap;
+#[cfg(feature = "sqs")]
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,13 +32,16 @@ pub(crate) struct Aws {
     sdk: SdkConfig,
     pub(crate) profile: Option<String>,
     account: OnceCell<String>,
+    #[cfg(feature = "sqs")]
     queue_urls: QueueUrls,
 }
 
 /// URLs of queues by name, so that a queue's URL is asked for once in the life of the process.
+#[cfg(feature = "sqs")]
 #[derive(Debug, Clone, Default)]
 pub(crate) struct QueueUrls(Arc<Mutex<HashMap<String, String>>>);
 
+#[cfg(feature = "sqs")]
 impl QueueUrls {
     pub(crate) fn get(&self, key: &str) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
@@ -65,6 +70,7 @@ impl Aws {
             sdk: loader.load().await,
             profile: config.profile.clone(),
             account: OnceCell::new_with(account),
+            #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
         }
     }
@@ -75,10 +81,12 @@ impl Aws {
     }
 
     /// Whether everything goes to one endpoint of the user's, which then serves buckets by path.
+    #[cfg(feature = "s3")]
     pub(crate) fn has_own_endpoint(&self) -> bool {
         self.sdk.endpoint_url().is_some()
     }
 
+    #[cfg(feature = "sqs")]
     pub(crate) fn queue_urls(&self) -> &QueueUrls {
         &self.queue_urls
     }
@@ -108,7 +116,13 @@ impl Aws {
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts())
             .build();
-        Self { sdk, profile: None, account: OnceCell::new(), queue_urls: QueueUrls::default() }
+        Self {
+            sdk,
+            profile: None,
+            account: OnceCell::new(),
+            #[cfg(feature = "sqs")]
+            queue_urls: QueueUrls::default(),
+        }
     }
 }
 
@@ -260,6 +274,7 @@ pub(crate) fn account_of(arn: &str) -> Option<&str> {
 }
 
 /// The region in an ARN.
+#[cfg(any(feature = "ecs", test))]
 pub(crate) fn region_of(arn: &str) -> Option<&str> {
     arn.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
 }
