@@ -234,3 +234,30 @@ async fn a_daemon_service_is_refused() {
     assert_eq!(error_type, "Refused", "{message}");
     assert!(message.contains("DAEMON"), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_never_answers_does_not_outlast_the_deadline() {
+    let world = World::ministack(50).await;
+    world.rest().await;
+    let proxy = Proxy::start(world.address).await;
+    proxy.fail("GetQueueAttributes", 100, Fault::Delay(std::time::Duration::from_secs(60)));
+    let function = world.function(&world.env(&proxy.url(), &[])).await;
+    // The Runtime API kills the process at its deadline, as Lambda does; it has answered before.
+    let (error_type, message) = function.invoke(json!({}), 6_000).await.expect_error();
+    assert_eq!((error_type.as_str(), world.desired().await), ("Timeout", 50), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_finished_before_the_deadline_is_not_begun() {
+    let world = World::ministack(10).await;
+    world.rest().await;
+    world.send(5_000).await;
+    let proxy = Proxy::start(world.address).await;
+    let function = world.function(&world.env(&proxy.url(), &[])).await;
+    let (error_type, message) = function.invoke(json!({}), 3_000).await.expect_error();
+    assert_eq!(error_type, "Timeout", "{message}");
+    assert_eq!((world.desired().await, proxy.mutating().len()), (10, 0));
+    // The next tick has the time.
+    function.invoke(json!({}), TIMEOUT_MS).await.expect_ok();
+    assert_eq!(world.desired().await, 60);
+}
