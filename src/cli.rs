@@ -15,7 +15,7 @@ use crate::clock::System;
 use crate::config::{self, Config, Environment, Problems, Vars};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{Host, Invocation};
-use crate::iam::{Place, policy};
+use crate::iam::{Place, is_account, policy};
 use crate::logging;
 use crate::shared::Shared;
 
@@ -147,7 +147,7 @@ async fn iam(
     vars.over.extend(region.map(|region| ("AWS_REGION", region)));
     let config = load(&vars, &event, in_lambda)?;
     let account = match account {
-        Some(account) if account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()) => account,
+        Some(account) if is_account(&account) => account,
         Some(_) => return Err(Error::new(ErrorKind::Config, "--account", "is not 12 digits")),
         None => Shared::new(&config, None).await.account().await?,
     };

@@ -19,7 +19,7 @@ use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, failure};
 use crate::core::{Amount, QueueDepth};
 use crate::error::{Error, ErrorKind, Result};
-use crate::iam::{Place, Statement};
+use crate::iam::{Place, Statement, is_account};
 use crate::shared::Shared;
 
 pub(super) static KIND: Kind<dyn Source> = Kind {
@@ -125,10 +125,6 @@ fn is_queue_name(name: &str) -> bool {
     let stem = name.strip_suffix(".fifo").unwrap_or(name);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=80).contains(&name.len()) && !stem.is_empty() && stem.bytes().all(plain)
-}
-
-fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn check(settings: &Value) -> Vec<(String, String)> {

@@ -26,7 +26,7 @@ use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, account_of, failure, region_of};
 use crate::core::TargetStatus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::iam::{Place, Statement};
+use crate::iam::{Place, Statement, is_account};
 use crate::shared::Shared;
 
 /// DescribeServices takes at most ten services a call.
@@ -136,8 +136,11 @@ fn is_arn(given: &str, kind: &str) -> bool {
     let ["arn", _, "ecs", region, account, resource] = given.split(':').collect::<Vec<_>>()[..] else { return false };
     let path: Vec<_> = resource.split('/').collect();
     let has_names = if kind == "cluster" { path.len() == 2 } else { (2..=3).contains(&path.len()) };
-    let digits = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
-    path[0] == kind && has_names && digits && !region.is_empty() && path[1..].iter().all(|name| is_name(name))
+    path[0] == kind
+        && has_names
+        && is_account(account)
+        && !region.is_empty()
+        && path[1..].iter().all(|name| is_name(name))
 }
 
 /// Up to 255 letters, numbers, underscores and hyphens. One ill-formed name would fail the call for all services in it:
