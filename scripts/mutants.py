@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shows that safety tests can fail: breaks the code as tests/mutations.json says and runs the test that must notice.
+"""Shows that safety tests can fail: breaks the code as tests/mutations/*.json say and runs the test that must notice.
 
 Usage: scripts/mutants.py [NAME...]     all mutations, or those named
 
@@ -38,7 +38,7 @@ def copy_checkout():
 
 def cargo(arguments, folder):
     environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET), "RUST_BACKTRACE": "0"}
-    command = ["cargo", arguments[0], "--locked", "--quiet", *arguments[1:]]
+    command = ["cargo", arguments[0], "--locked", "--quiet", "--features", "full", *arguments[1:]]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
@@ -76,7 +76,8 @@ def run(mutation):
 
 
 def main():
-    mutations = json.loads((ROOT / "tests" / "mutations.json").read_text())
+    lists = sorted((ROOT / "tests" / "mutations").glob("*.json"))
+    mutations = [mutation for path in lists for mutation in json.loads(path.read_text())]
     chosen = [it for it in mutations if not sys.argv[1:] or it["name"] in sys.argv[1:]]
     COPY.mkdir(parents=True, exist_ok=True)
     copy_checkout()

@@ -112,7 +112,7 @@ pub(crate) mod tests {
             at,
             target: "ecs:us-east-1/-/prod/orders".to_owned(),
             samples: Vec::new(),
-            status: Some(TargetStatus { desired: 10, running: 10, pending: 0, rolling_out: false }),
+            status: Some(TargetStatus { desired: 10, running: 10, ..TargetStatus::default() }),
             decision: Some(Decision {
                 current: 10,
                 desired: 60,

@@ -14,9 +14,11 @@ use jiff::Timestamp;
 use case::Case;
 
 pub use decision::{Decision, Direction, Reason};
-pub use observation::{Amount, Answer, Finite, Observation, QueueDepth, Reading, Sample, TargetStatus, Unreadable};
+pub use observation::{
+    Amount, Answer, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus, Unreadable,
+};
 pub use policy::{Because, PLANNED_POLICIES, POLICIES, Policy, Threshold};
-pub use rules::{Bounds, Load, PriorityOverride, Rules};
+pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};
 pub use state::{Action, Intent, Past, State};
 
 /// Decides one service: what to set, why, and what to remember.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules::Pause;
 use crate::error::ErrorKind;
 
 /// What was seen of one service in one tick.
@@ -14,6 +15,19 @@ pub struct Observation {
     pub samples: Vec<Sample>,
     /// What the target says of itself.
     pub status: TargetStatus,
+    /// How many tasks the target says must not be stopped now. Asked for where a scale-in is wanted, of targets that can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<Protected>,
+}
+
+/// How many tasks must not be stopped, or why that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protected {
+    /// So many tasks.
+    Tasks(u32),
+    /// The target could not be asked.
+    Unreadable(Unreadable),
 }
 
 /// What one source answered.
@@ -116,7 +130,7 @@ pub struct Unreadable {
 }
 
 /// What a target says of the service. All counts in tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetStatus {
     /// How many were asked for.
@@ -127,4 +141,13 @@ pub struct TargetStatus {
     pub pending: u32,
     /// Whether a new version is being rolled out.
     pub rolling_out: bool,
+    /// A pause that is asked for at the target itself, such as by a tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// Another autoscaler that sets the same count, by name. Two of them would undo each other's work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_scaler: Option<String>,
+    /// What could not be found out about the service, or is odd about it. Shown, and not decided on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

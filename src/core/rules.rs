@@ -91,6 +91,43 @@ pub enum PriorityOverride {
     Never,
 }
 
+/// What does not change while a service is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Pause {
+    /// No change in a direction, or in both.
+    Hold(Held),
+    /// This many tasks, within the bounds, at once and until the pause is over.
+    At(u32),
+}
+
+/// Which changes a pause holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "explained at `Rules::pause`; docs here would split the schema's list of values")]
+pub enum Held {
+    In,
+    Out,
+    Both,
+}
+
+impl std::str::FromStr for Pause {
+    type Err = String;
+
+    /// Reads `in`, `out`, `both` or a number of tasks, as environment variables and tags give them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "in" => Ok(Self::Hold(Held::In)),
+            "out" => Ok(Self::Hold(Held::Out)),
+            "both" => Ok(Self::Hold(Held::Both)),
+            number => match number.parse() {
+                Ok(count) => Ok(Self::At(count)),
+                Err(_) => Err("neither in, out, both nor a number of tasks".to_owned()),
+            },
+        }
+    }
+}
+
 /// Which messages of a queue count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -59,7 +59,7 @@ fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -
         warnings: Vec::new(),
     };
     let status = match &draft.member.status {
-        Ok(status) => *status,
+        Ok(status) => status.clone(),
         Err(why) => {
             let samples = draft.member.samples.iter().filter_map(|sample| match &sample.answer {
                 Answer::Unreadable(why) => Some(why),
@@ -71,7 +71,7 @@ fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -
             return draft;
         }
     };
-    let seen = Observation { samples: draft.member.samples.clone(), status };
+    let seen = Observation { samples: draft.member.samples.clone(), status, protected: None };
     // Total by its tests; were it not, it would still fail this service alone.
     let rules = &draft.member.service.rules;
     let Ok((decision, state)) = catch_unwind(AssertUnwindSafe(|| decide(rules, &seen, &past, tick.now))) else {

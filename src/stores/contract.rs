@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::{self, Document};
-use super::{Expect, Store, TABLE};
+use super::{Expect, Found, Store, TABLE};
 use crate::adapter::{Entry, Kind};
 use crate::call::Call;
 use crate::core::State;
@@ -33,7 +33,7 @@ fn local() -> impl Iterator<Item = (&'static str, Arc<dyn Store>, tempfile::Temp
 #[tokio::test]
 async fn a_save_replaces_exactly_what_it_expects() {
     for (name, store, _folder) in local() {
-        assert_eq!(store.load("a/b").await.expect("an empty store can be read"), None, "{name}");
+        assert_eq!(store.load("a/b", None).await.expect("an empty store can be read"), Found::Absent, "{name}");
         let save = |text: &'static str, expect: Expect| {
             let store = store.clone();
             async move { store.save("a/b", text.into(), &expect).await }
@@ -42,12 +42,15 @@ async fn a_save_replaces_exactly_what_it_expects() {
         let second =
             save(r#"{"seq": 2, "writer": "a"}"#, Expect::At(first.clone())).await.expect("the first was there");
         assert_ne!(first, second, "{name}");
-        for expect in [Expect::Absent, Expect::At(first)] {
+        for expect in [Expect::Absent, Expect::At(first.clone())] {
             let error = save(r#"{"seq": 3, "writer": "b"}"#, expect).await.expect_err("the second is there");
             assert_eq!(error.kind(), ErrorKind::Conflict, "{name}");
         }
-        let (bytes, version) = store.load("a/b").await.expect("it can be read").expect("it is there");
-        assert_eq!((bytes, version), (br#"{"seq": 2, "writer": "a"}"#.to_vec(), second), "{name}");
+        let expected = Found::Document(br#"{"seq": 2, "writer": "a"}"#.to_vec(), second.clone());
+        assert_eq!(store.load("a/b", None).await.expect("it can be read"), expected, "{name}");
+        assert_eq!(store.load("a/b", Some(&first)).await.expect("it can be read"), expected, "{name}");
+        let unchanged = store.load("a/b", Some(&second)).await.expect("it can be read");
+        assert_eq!(unchanged, Found::Unchanged, "{name}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Expect, LONGEST_DOCUMENT, Store, Version};
+use super::{Expect, Found, LONGEST_DOCUMENT, Store, Version};
 use crate::core::State;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -54,10 +54,12 @@ impl Loaded {
 /// # Errors
 /// Those of the store, and [`ErrorKind::Malformed`] for a document that is not one of ours or of a later version.
 pub async fn load(store: &dyn Store, key: &str) -> Result<Loaded> {
-    let Some((bytes, version)) = store.load(key).await? else {
-        return Ok(Loaded { document: None, expect: Expect::Absent });
-    };
-    Ok(Loaded { document: Some(parse(key, &bytes)?), expect: Expect::At(version) })
+    match store.load(key, None).await? {
+        Found::Document(bytes, version) => {
+            Ok(Loaded { document: Some(parse(key, &bytes)?), expect: Expect::At(version) })
+        }
+        Found::Absent | Found::Unchanged => Ok(Loaded { document: None, expect: Expect::Absent }),
+    }
 }
 
 /// Saves states over what was loaded, and returns the document as it is now.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::document::fingerprint;
-use super::{Expect, LONGEST_DOCUMENT, Store, Version};
+use super::{Expect, Found, LONGEST_DOCUMENT, Store, Version};
 use crate::adapter::{Kind, parse, schema_of};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -52,9 +52,10 @@ struct Files {
 
 #[async_trait]
 impl Store for Files {
-    async fn load(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>> {
+    async fn load(&self, key: &str, unless: Option<&Version>) -> Result<Found> {
         let path = self.dir.join(key);
-        in_background(move || read(&path).map_err(|error| failed("reading", &path, error))).await
+        let document = in_background(move || read(&path).map_err(|error| failed("reading", &path, error))).await?;
+        Ok(Found::new(document, unless))
     }
 
     async fn save(&self, key: &str, document: Vec<u8>, expect: &Expect) -> Result<Version> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Expect, Store, Version};
+use super::{Expect, Found, Store, Version};
 use crate::adapter::{Kind, parse, schema_of};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,9 +41,10 @@ struct Memory {
 
 #[async_trait]
 impl Store for Memory {
-    async fn load(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>> {
+    async fn load(&self, key: &str, unless: Option<&Version>) -> Result<Found> {
         let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(documents.get(key).map(|(number, bytes)| (bytes.clone(), Version(number.to_string()))))
+        let document = documents.get(key).map(|(number, bytes)| (bytes.clone(), Version(number.to_string())));
+        Ok(Found::new(document, unless))
     }
 
     async fn save(&self, key: &str, document: Vec<u8>, expect: &Expect) -> Result<Version> {

@@ -22,24 +22,48 @@ pub use document::{Document, Loaded};
 /// Keeps documents by key, with compare-and-swap.
 ///
 /// # Contract
-/// - A document that was never saved is `None`; one that cannot be read is `Err`.
+/// - A document that was never saved is `Absent`; one that cannot be read is `Err`.
 /// - `save` replaces exactly the version it expects, or fails with `Conflict` and changes nothing; of any number of
 ///   concurrent saves that expect the same version, one succeeds.
 /// - What was saved is whole: a reader never sees a part of it.
 /// - No retry, sleep or log; safe to drop at any await.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Returns the document and its version.
+    /// Returns the document and its version, or that it is still the one that the caller has.
+    ///
+    /// Where the storage can compare versions itself, an unchanged document is not sent again.
     ///
     /// # Errors
     /// `Denied`, `NotFound` (the place that holds documents), `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
-    async fn load(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>>;
+    async fn load(&self, key: &str, unless: Option<&Version>) -> Result<Found>;
 
     /// Replaces the expected version and returns the new one.
     ///
     /// # Errors
     /// `Conflict` if another version is there, and those of [`Store::load`].
     async fn save(&self, key: &str, document: Vec<u8>, expect: &Expect) -> Result<Version>;
+}
+
+/// What a load found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing was saved yet.
+    Absent,
+    /// The version that the caller has.
+    Unchanged,
+    /// This document.
+    Document(Vec<u8>, Version),
+}
+
+impl Found {
+    /// What was read, for storages that compare no versions themselves.
+    fn new(document: Option<(Vec<u8>, Version)>, unless: Option<&Version>) -> Self {
+        match document {
+            None => Self::Absent,
+            Some((_, version)) if Some(&version) == unless => Self::Unchanged,
+            Some((bytes, version)) => Self::Document(bytes, version),
+        }
+    }
 }
 
 /// What names one version of a document.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Expect, LONGEST_DOCUMENT, Store, Version};
+use super::{Expect, Found, LONGEST_DOCUMENT, Store, Version};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, failure};
 use crate::error::{Error, ErrorKind, Result};
@@ -88,13 +88,17 @@ struct S3 {
 
 #[async_trait]
 impl Store for S3 {
-    async fn load(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>> {
+    async fn load(&self, key: &str, unless: Option<&Version>) -> Result<Found> {
         let during = || format!("reading state {key:?} of bucket {:?}", self.bucket);
         let request = self.client.get_object().bucket(&self.bucket).key(format!("{}{key}", self.prefix));
+        let request = request.set_if_none_match(unless.map(|Version(etag)| etag.clone()));
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(SdkError::ServiceError(error)) if matches!(error.err(), GetObjectError::NoSuchKey(_)) => {
-                return Ok(None);
+                return Ok(Found::Absent);
+            }
+            Err(error) if error.raw_response().is_some_and(|answer| answer.status().as_u16() == 304) => {
+                return Ok(Found::Unchanged);
             }
             Err(error) => return Err(failure("s3:GetObject", during(), error)),
         };
@@ -106,7 +110,7 @@ impl Store for S3 {
         let body = answer.body.collect().await;
         let body =
             body.map_err(|error| Error::new(ErrorKind::Unavailable, during(), error.to_string()).caused_by(error))?;
-        Ok(Some((body.to_vec(), version)))
+        Ok(Found::Document(body.to_vec(), version))
     }
 
     async fn save(&self, key: &str, document: Vec<u8>, expect: &Expect) -> Result<Version> {

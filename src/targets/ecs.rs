@@ -295,6 +295,7 @@ fn status_of(service: &Service, name: &str) -> Result<TargetStatus> {
         running: count(service.running_count(), "runningCount")?,
         pending: count(service.pending_count(), "pendingCount")?,
         rolling_out: is_rolling_out(service),
+        ..TargetStatus::default()
     })
 }
 

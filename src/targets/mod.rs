@@ -29,6 +29,15 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// For each service by itself: `Denied`, `NotFound`, `Refused`, `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
     async fn statuses(&self, services: &[String]) -> Vec<Result<TargetStatus>>;
 
+    /// Returns how many tasks of each service must not be stopped now, in the order asked; `None` where the scheduler cannot
+    /// tell. Asked only when a scale-in is wanted.
+    ///
+    /// # Errors
+    /// Those of [`Target::statuses`].
+    async fn protected(&self, services: &[String]) -> Vec<Result<Option<u32>>> {
+        services.iter().map(|_| Ok(None)).collect()
+    }
+
     /// Asks for this many tasks.
     ///
     /// # Errors

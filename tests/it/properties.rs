@@ -1,4 +1,4 @@
-//! What holds for every decision, tried on random ones. `tests/mutations.json` shows each of them able to fail.
+//! What holds for every decision, tried on random ones. `tests/mutations/` shows each of them able to fail.
 
 use jiff::SignedDuration;
 use proptest::collection::vec;

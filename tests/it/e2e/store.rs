@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tidegate::core::State;
 use tidegate::error::ErrorKind;
-use tidegate::stores::{Expect, Store, document};
+use tidegate::stores::{Expect, Found, Store, document};
 
 use crate::support::emulator::{World, loaded};
 use crate::support::noon;
 
 async fn replaces_exactly_what_it_expects(store: Arc<dyn Store>) {
-    assert_eq!(store.load("a/b").await.expect("a missing object is no error"), None);
+    assert_eq!(store.load("a/b", None).await.expect("a missing object is no error"), Found::Absent);
     let first = store.save("a/b", b"{\"seq\":1}".to_vec(), &Expect::Absent).await.expect("nothing was there");
     let second =
         store.save("a/b", b"{\"seq\":2}".to_vec(), &Expect::At(first.clone())).await.expect("the first was there");
@@ -18,8 +18,9 @@ async fn replaces_exactly_what_it_expects(store: Arc<dyn Store>) {
         let error = store.save("a/b", b"{\"seq\":3}".to_vec(), &expect).await.expect_err("the second is there");
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     }
-    let (bytes, version) = store.load("a/b").await.expect("it can be read").expect("it is there");
-    assert_eq!((bytes, version), (b"{\"seq\":2}".to_vec(), second));
+    let found = store.load("a/b", None).await.expect("it can be read");
+    assert_eq!(found, Found::Document(b"{\"seq\":2}".to_vec(), second.clone()));
+    assert_eq!(store.load("a/b", Some(&second)).await.expect("it can be read"), Found::Unchanged);
     // A state that was deleted since it was read is not written again as if nothing had happened.
     let gone = Expect::At(tidegate::stores::Version("\"d41d8cd98f00b204e9800998ecf8427e\"".to_owned()));
     let error = store.save("never/written", b"{}".to_vec(), &gone).await.expect_err("it is not there");

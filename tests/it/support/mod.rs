@@ -50,7 +50,8 @@ pub fn unreadable(source: &str, kind: ErrorKind) -> Sample {
 
 /// What is seen of a service that runs what it asks for.
 pub fn seen(desired: u32, samples: Vec<Sample>) -> Observation {
-    Observation { samples, status: TargetStatus { desired, running: desired, pending: 0, rolling_out: false } }
+    let status = TargetStatus { desired, running: desired, ..TargetStatus::default() };
+    Observation { samples, status, protected: None }
 }
 
 /// A service whose cooldowns are long over.
