@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 use serde_json::Value;
@@ -55,8 +56,17 @@ pub struct Answer {
     pub tick: String,
     /// Whether nothing was to be changed.
     pub dry_run: bool,
+    /// By how much the event came too late, in seconds, where nothing was done because of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_by_secs: Option<u64>,
     /// What happened to each service.
     pub records: Vec<Record>,
+}
+
+impl Answer {
+    fn late(tick: String, dry_run: bool, by_secs: u64) -> Self {
+        Self { tick, dry_run, late_by_secs: Some(by_secs), records: Vec::new() }
+    }
 }
 
 /// Why an invocation failed.
@@ -101,14 +111,30 @@ impl Host {
         let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda };
         let mut config = config::load(input).map_err(Error::from)?;
         config.dry_run |= invocation.dry_run;
+        let scheduled_for = scheduled_time(event);
+        if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
+            tracing::warn!(
+                late_by_secs,
+                "nothing was done for an event that came too late; the next tick sees what is true then"
+            );
+            return Ok(Answer::late(invocation.id, config.dry_run, late_by_secs));
+        }
         let shared = self.shared(&config, invocation.function_arn.as_deref()).await;
         let notifiers = [self.log(&shared)?];
         let name = invocation.id.as_str();
-        let tick =
-            Tick { config: &config, shared: &shared, memory: &self.memory, notifiers: &notifiers, now, call, name };
+        let tick = Tick {
+            config: &config,
+            shared: &shared,
+            memory: &self.memory,
+            notifiers: &notifiers,
+            scheduled_for,
+            now,
+            call,
+            name,
+        };
         // Boxed, since the future of a whole tick is too deep a type for the compiler to lay out inline.
         let records = Box::pin(run(&tick)).await;
-        let answer = Answer { tick: invocation.id, dry_run: config.dry_run, records };
+        let answer = Answer { tick: invocation.id, dry_run: config.dry_run, late_by_secs: None, records };
         match failed(&answer) {
             Some((error_type, message)) => Err(Failed { error_type, message, is_config: false, answer: Some(answer) }),
             None => Ok(answer),
@@ -130,6 +156,20 @@ impl Host {
         let kind = find(notifiers::TABLE, "log").map_err(missing)?;
         (kind.build)(&serde_json::json!({ "to": if self.in_lambda { "stdout" } else { "stderr" } }), shared)
     }
+}
+
+/// The time that an event was scheduled for: `scheduled_time`, which the templates let EventBridge Scheduler write, or
+/// `time` of an EventBridge rule's own event. A text that is no time tells nothing.
+fn scheduled_time(event: &Value) -> Option<Timestamp> {
+    let of_rule = event.get("detail-type").and_then(|_| event.get("time"));
+    event.get("scheduled_time").or(of_rule)?.as_str()?.parse().ok()
+}
+
+/// How old an event is, if that is too old. Those that waited in a queue during an outage come all at once, and the first
+/// that is fresh is enough.
+fn late_by(scheduled_for: Option<Timestamp>, now: Timestamp, max_age_secs: u64) -> Option<u64> {
+    let age = u64::try_from(now.duration_since(scheduled_for?).as_secs()).ok()?;
+    (max_age_secs < age).then_some(age)
 }
 
 /// The one kind of failure or `PartialFailure`, and what failed where.

@@ -4,6 +4,7 @@
 //! by compare-and-swap before the count is set, so that of any number of overlapping ticks one acts. A crash between the
 //! two is recognised by the next tick in `core`. The confirmation afterwards saves that tick the question; nothing depends on it.
 
+mod draft;
 mod read;
 mod settle;
 
@@ -15,9 +16,9 @@ use jiff::Timestamp;
 
 use crate::call::{Call, together};
 use crate::config::Config;
-use crate::core::State;
+use crate::core::{Decision, State};
 use crate::notifiers::Notifier;
-use crate::record::Record;
+use crate::record::{Comparison, Record, WouldHave};
 use crate::shared::Shared;
 
 /// One tick's circumstances.
@@ -31,6 +32,8 @@ pub struct Tick<'a> {
     pub memory: &'a Memory,
     /// Who is told.
     pub notifiers: &'a [Box<dyn Notifier>],
+    /// The time that this tick was scheduled for, where a schedule says so.
+    pub scheduled_for: Option<Timestamp>,
     /// The time on which everything is decided.
     pub now: Timestamp,
     /// What is left of the invocation's time.
@@ -39,17 +42,47 @@ pub struct Tick<'a> {
     pub name: &'a str,
 }
 
-/// The last state that this process saw of each service. Used only where `allow_scale_out_without_state` asks for it.
+/// What this process remembers of each service, for as long as it lives.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<BTreeMap<String, State>>);
+pub struct Memory(Mutex<BTreeMap<String, Remembered>>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    /// The last state that was seen, used only where `allow_scale_out_without_state` asks for it.
+    state: Option<State>,
+    /// The state of a dry run, whose cooldowns run as if its changes had been made.
+    rehearsed: Option<State>,
+    comparison: Comparison,
+}
 
 impl Memory {
+    fn with<T>(&self, service: &str, use_it: impl FnOnce(&mut Remembered) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        use_it(all.entry(service.to_owned()).or_default())
+    }
+
     fn recall(&self, service: &str) -> Option<State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
+        self.with(service, |remembered| remembered.state.clone())
     }
 
     fn keep(&self, service: &str, state: &State) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(service.to_owned(), state.clone());
+        self.with(service, |remembered| remembered.state = Some(state.clone()));
+    }
+
+    fn rehearsed(&self, service: &str) -> Option<State> {
+        self.with(service, |remembered| remembered.rehearsed.clone())
+    }
+
+    fn rehearse(&self, service: &str, state: State) {
+        self.with(service, |remembered| remembered.rehearsed = Some(state));
+    }
+
+    /// Adds a decision that is not carried out to the comparison with what was there.
+    fn compare(&self, service: &str, decision: &Decision) -> WouldHave {
+        self.with(service, |remembered| {
+            remembered.comparison.add(decision);
+            WouldHave { desired: decision.desired, compared: remembered.comparison }
+        })
     }
 }
 

@@ -1,15 +1,15 @@
 //! The second half of a tick, for the services that share a state document: decide, announce, act, confirm.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::Tick;
-use super::read::{Group, Member, ask_together, unreadable};
+use super::draft::{self, Draft};
+use super::read::{Group, ask_for_statuses};
 use crate::call::{TIME_TO_ACT, TIME_TO_ANNOUNCE, together};
-use crate::core::{Answer, Decision, Observation, Past, Reason, State, Unreadable, decide};
+use crate::core::{State, Unreadable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{Failure, Outcome, Record};
+use crate::record::{Outcome, Record};
 use crate::stores::Store;
 use crate::stores::document::{self, Loaded};
 use crate::targets::Applied;
@@ -17,23 +17,12 @@ use crate::targets::Applied;
 /// How often an announcement is merged with what others wrote. Two overlapping invocations of a fleet write twice each.
 const ATTEMPTS: usize = 4;
 
-/// One service with what was decided for it.
-struct Draft {
-    member: Member,
-    decision: Option<Decision>,
-    /// What is to be remembered, where that is more than nothing new.
-    state: Option<State>,
-    outcome: Outcome,
-    failures: Vec<Failure>,
-    warnings: Vec<String>,
-}
-
 /// Settles a group, and returns a record for each of its services with the service's place in the configuration.
 pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Vec<(usize, Record)> {
     let Group { key, store, loaded, members } = group;
-    let mut drafts: Vec<_> = members.into_iter().map(|member| draft(tick, member, &loaded)).collect();
+    let mut drafts = draft::all(tick, members, &loaded).await;
     match (tick.config.dry_run, loaded, store) {
-        (true, ..) => drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.outcome = Outcome::DryRun),
+        (true, ..) => drafts.iter_mut().for_each(|draft| draft.rehearse(tick)),
         (false, Ok(loaded), Some(store)) => act_with_state(tick, &key, store.as_ref(), loaded, &mut drafts).await,
         // The core proposes a change without state only where the configuration allows it. It is remembered before it is
         // made: a reply may be lost.
@@ -43,61 +32,6 @@ pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Ve
         }
     }
     drafts.into_iter().map(|draft| draft.finish(tick, started)).collect()
-}
-
-fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -> Draft {
-    let past = match loaded {
-        Ok(loaded) => loaded.state(&member.id).map_or(Past::Absent, |state| Past::Known(state.clone())),
-        Err(why) => Past::Unreadable { why: why.clone(), remembered: tick.memory.recall(&member.name()) },
-    };
-    let mut draft = Draft {
-        member,
-        decision: None,
-        state: None,
-        outcome: Outcome::Held,
-        failures: Vec::new(),
-        warnings: Vec::new(),
-    };
-    let status = match &draft.member.status {
-        Ok(status) => status.clone(),
-        Err(why) => {
-            let samples = draft.member.samples.iter().filter_map(|sample| match &sample.answer {
-                Answer::Unreadable(why) => Some(why),
-                Answer::Reading(_) => None,
-            });
-            let all = [why].into_iter().chain(loaded.as_ref().err()).chain(samples);
-            draft.failures = all.map(|why| Failure { kind: why.kind, message: why.detail.clone() }).collect();
-            draft.outcome = Outcome::Failed;
-            return draft;
-        }
-    };
-    let seen = Observation { samples: draft.member.samples.clone(), status, protected: None };
-    // Total by its tests; were it not, it would still fail this service alone.
-    let rules = &draft.member.service.rules;
-    let Ok((decision, state)) = catch_unwind(AssertUnwindSafe(|| decide(rules, &seen, &past, tick.now))) else {
-        draft.outcome = Outcome::Failed;
-        let message = "deciding: it panicked; standard error has the place".to_owned();
-        draft.failures.push(Failure { kind: ErrorKind::Bug, message });
-        return draft;
-    };
-    draft.failures = decision.reasons.iter().filter_map(failure).collect();
-    draft.decision = Some(decision);
-    let is_news = past != Past::Known(state.clone());
-    draft.state = is_news.then_some(state);
-    if let Past::Known(state) = &past {
-        tick.memory.keep(&draft.member.name(), state);
-    }
-    draft
-}
-
-/// What could not be read fails the invocation, however well the core coped without it.
-fn failure(reason: &Reason) -> Option<Failure> {
-    match reason {
-        Reason::MetricUnreadable { kind, detail, .. } | Reason::StateUnavailable { kind, detail } => {
-            Some(Failure { kind: *kind, message: detail.clone() })
-        }
-        _ => None,
-    }
 }
 
 /// Announces what is to change, acts on what could be announced, and confirms what was done.
@@ -121,7 +55,9 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
     for draft in drafts.iter_mut().filter(|draft| draft.state.is_some()) {
         match announced.state(&draft.member.id) == draft.state.as_ref() {
             true => draft.remember(tick),
-            false => draft.outcome = Outcome::Conflict,
+            false if draft.acts() => draft.outcome = Outcome::Conflict,
+            // What was only to be remembered, the next tick sees again.
+            false => {}
         }
     }
     look_again(tick, drafts).await;
@@ -160,10 +96,9 @@ async fn announce(
 /// compared with: another invocation, or an operator, may have acted in between.
 async fn look_again(tick: &Tick<'_>, drafts: &mut [Draft]) {
     let mut acting: Vec<_> = drafts.iter_mut().filter(|draft| draft.is_about_to_act()).collect();
-    let absent = Error::new(ErrorKind::Bug, "reading status", "a decision without a target");
-    let services =
-        acting.iter().map(|draft| (&draft.member.service.identity, draft.member.target.as_ref().ok_or(&absent)));
-    let statuses = ask_together(tick, services.collect()).await;
+    let absent = Draft::without_target();
+    let services = acting.iter().map(|draft| draft.asked(&absent)).collect();
+    let statuses = ask_for_statuses(tick, services).await;
     for (draft, status) in acting.iter_mut().zip(statuses) {
         let current = draft.decision.as_ref().map(|decision| decision.current);
         match status {
@@ -218,47 +153,5 @@ async fn confirm(tick: &Tick<'_>, key: &str, store: &dyn Store, announced: &Load
     if let Err(error) = tick.call.run("confirming a change", save).await {
         let warning = format!("the change was made, but not noted as made; the next tick recognizes it: {error}");
         done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
-    }
-}
-
-impl Draft {
-    fn acts(&self) -> bool {
-        self.decision.as_ref().is_some_and(|decision| decision.direction().is_some())
-    }
-
-    fn is_about_to_act(&self) -> bool {
-        self.acts() && self.outcome == Outcome::Held
-    }
-
-    fn fail(&mut self, error: &Error) {
-        if self.acts() {
-            self.outcome = Outcome::Failed;
-        }
-        let Unreadable { kind, detail } = unreadable(error);
-        self.failures.push(Failure { kind, message: detail });
-    }
-
-    fn remember(&self, tick: &Tick<'_>) {
-        if let Some(state) = &self.state {
-            tick.memory.keep(&self.member.name(), state);
-        }
-    }
-
-    fn finish(self, tick: &Tick<'_>, started: Instant) -> (usize, Record) {
-        let Member { position, service, id, status, samples, .. } = self.member;
-        let record = Record {
-            service: service.name,
-            tick: tick.name.to_owned(),
-            at: tick.now,
-            target: id,
-            samples,
-            status: status.ok(),
-            decision: self.decision,
-            outcome: self.outcome,
-            failures: self.failures,
-            warnings: self.warnings,
-            took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        };
-        (position, record)
     }
 }
