@@ -5,6 +5,8 @@
 //! two is recognised by the next tick in `core`. The confirmation afterwards saves that tick the question; nothing depends on it.
 
 mod draft;
+#[cfg(test)]
+mod model;
 mod read;
 mod settle;
 

@@ -1,6 +1,6 @@
 //! The second half of a tick, for the services that share a state document: decide, announce, act, confirm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::Tick;
@@ -41,19 +41,23 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
     if news.is_empty() {
         return;
     }
+    #[cfg(test)]
+    if super::model::acts_first() {
+        act(tick, drafts).await;
+    }
     let announced = match tick.call.has_time(TIME_TO_ANNOUNCE) {
         Ok(()) => tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await,
         // What is only to be remembered can wait for the next tick.
         Err(error) => return drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.fail(&error)),
     };
-    let announced = match announced {
+    let (announced, ours) = match announced {
         Ok(announced) => announced,
         Err(error) => {
             return drafts.iter_mut().filter(|draft| draft.state.is_some()).for_each(|draft| draft.fail(&error));
         }
     };
     for draft in drafts.iter_mut().filter(|draft| draft.state.is_some()) {
-        match announced.state(&draft.member.id) == draft.state.as_ref() {
+        match ours.contains(&draft.member.id) {
             true => draft.remember(tick),
             false if draft.acts() => draft.outcome = Outcome::Conflict,
             // What was only to be remembered, the next tick sees again.
@@ -65,19 +69,21 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
     confirm(tick, key, store, &announced, drafts).await;
 }
 
-/// Saves the new states, and returns the document as it is then: with them, or with what somebody else wrote in their place.
+/// Saves the new states, and returns the document as it is then, and whose states in it are ours. An equal state of somebody
+/// else is not: then both would act on it.
 async fn announce(
     tick: &Tick<'_>,
     key: &str,
     store: &dyn Store,
     loaded: &Loaded,
     news: BTreeMap<String, State>,
-) -> Result<Loaded> {
+) -> Result<(Loaded, BTreeSet<String>)> {
     let (mut base, mut ours) = (loaded.clone(), news);
     for _ in 0..ATTEMPTS {
         match document::save(store, key, &base, ours.clone(), tick.name, tick.now).await {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
-            other => return other,
+            Err(error) => return Err(error),
+            Ok(saved) => return Ok((saved, ours.into_keys().collect())),
         }
         // Another service's change in the same document is none of ours: merge it and try again. A change of the same
         // service means that somebody else is acting on it, and we stop for it.
@@ -87,7 +93,7 @@ async fn announce(
             break;
         }
     }
-    Ok(base)
+    Ok((base, BTreeSet::new()))
 }
 
 /// Reads the status of every service that is about to change once more, and leaves alone what somebody changed meanwhile.
