@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 use serde_json::Value;
@@ -111,7 +111,7 @@ impl Host {
         let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda };
         let mut config = config::load(input).map_err(Error::from)?;
         config.dry_run |= invocation.dry_run;
-        let scheduled_for = scheduled_time(event);
+        let scheduled_for = scheduled_time(event).filter(|time| now.duration_since(*time) < OLDEST_DELIVERY);
         if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
             tracing::warn!(
                 late_by_secs,
@@ -172,6 +172,10 @@ fn late_by(scheduled_for: Option<Timestamp>, now: Timestamp, max_age_secs: u64) 
     (max_age_secs < age).then_some(age)
 }
 
+/// Nothing keeps an event for longer than EventBridge's 24 hours; one that seems older is somebody's example, and a tick
+/// like any other.
+const OLDEST_DELIVERY: SignedDuration = SignedDuration::from_hours(25);
+
 /// The one kind of failure or `PartialFailure`, and what failed where.
 fn failed(answer: &Answer) -> Option<(String, String)> {
     let each = || answer.records.iter().flat_map(|record| record.failures.iter().map(move |failure| (record, failure)));
@@ -185,4 +189,43 @@ fn failed(answer: &Answer) -> Option<(String, String)> {
     let lines: Vec<_> = each().map(|(record, failure)| format!("{}: {}", record.service, failure.message)).collect();
     let message = format!("{services} of {} services failed: {}", answer.records.len(), lines.join(" | "));
     Some((error_type.to_owned(), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::Fixed;
+
+    #[tokio::test]
+    async fn an_event_that_comes_too_late_does_nothing() {
+        let vars = [
+            ("ECS_CLUSTER", "prod"),
+            ("SERVICE_NAME", "orders"),
+            ("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/orders"),
+            ("S3_CONFIG_BUCKET", "state"),
+            // Nobody listens there: a tick that is not dropped fails.
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+            ("AWS_ACCESS_KEY_ID", "123456789012"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ];
+        let vars: BTreeMap<_, _> = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let now = "2026-11-22T12:00:00Z".parse().expect("a valid time");
+        let host = Host::new(Arc::new(vars), Arc::new(Fixed(now)), true);
+        let handle = async |event: Value| host.handle(&event, Invocation::default()).await;
+        for event in [
+            json!({ "scheduled_time": "2026-11-22T11:50:00Z" }),
+            json!({ "detail-type": "Scheduled Event", "source": "aws.events", "time": "2026-11-22T11:50:00Z" }),
+        ] {
+            let answer = handle(event).await.expect("a late event is no failure");
+            assert_eq!((answer.late_by_secs, answer.records.len()), (Some(600), 0));
+        }
+        let fresh = handle(json!({ "scheduled_time": "2026-11-22T11:59:00Z" })).await;
+        assert!(fresh.expect_err("nobody listens").answer.is_some_and(|answer| answer.records.len() == 1));
+        let example = handle(json!({ "scheduled_time": "2015-10-08T16:53:06Z" })).await;
+        assert!(example.is_err(), "an example is a tick like any other");
+    }
 }

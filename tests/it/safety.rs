@@ -269,6 +269,23 @@ proptest! {
     }
 }
 
+#[test]
+fn a_swinging_load_changes_the_count_a_bounded_number_of_times() {
+    // Around the thresholds, which the defaults put one message apart, every ten seconds for an hour.
+    let rules = crate::support::rules(1, 300);
+    let (mut world, mut past, mut changes) = (seen(50, Vec::new()), crate::support::rested(), 0);
+    for number in 0..360_u32 {
+        let backlog = if number % 2 == 0 { 98 } else { 101 };
+        world.samples = vec![waiting("queue", backlog)];
+        let (decision, state) = decide_at(&rules, &world, &past, noon_plus(f64::from(number) * 10.0));
+        changes += u32::from(decision.desired != decision.current);
+        world = carried_out(&world, &decision);
+        past = Past::Known(confirmed(state));
+    }
+    // At most one step out in a cooldown of 120 s, and one step in after the quiet that follows it.
+    assert!(changes <= 2 * 3600 / 120, "{changes} changes in an hour");
+}
+
 fn count_of(reasons: &[Reason], is_it: impl Fn(&Reason) -> bool) -> u32 {
     u32::try_from(reasons.iter().filter(|reason| is_it(reason)).count()).expect("few")
 }

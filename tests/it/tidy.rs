@@ -175,12 +175,7 @@ fn the_readmes_promises_name_tests_that_exist() {
     let readme = read("README.md");
     let section =
         readme.split("## Promises").nth(1).expect("the README has promises").split("\n## ").next().expect("a section");
-    let mut tests = BTreeSet::new();
-    for file in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
-        let text = fs::read_to_string(&file).expect("it can be read");
-        let names = text.lines().filter_map(|line| line.trim().trim_start_matches("async ").strip_prefix("fn "));
-        tests.extend(names.filter_map(|rest| rest.split('(').next()).map(str::to_owned));
-    }
+    let tests = names_of_tests();
     let mut named = 0;
     for name in
         section.split('`').skip(1).step_by(2).filter(|name| name.contains('_') && !name.contains(['.', '/', ' ']))
@@ -192,6 +187,45 @@ fn the_readmes_promises_name_tests_that_exist() {
         named += 1;
     }
     assert!(10 <= named, "only {named} tests are named");
+}
+
+fn names_of_tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for file in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
+        let text = fs::read_to_string(&file).expect("it can be read");
+        let names = text.lines().filter_map(|line| line.trim().trim_start_matches("async ").strip_prefix("fn "));
+        tests.extend(names.filter_map(|rest| rest.split('(').next()).map(str::to_owned));
+    }
+    tests
+}
+
+#[test]
+fn every_fault_has_a_test_that_exists() {
+    let list = |name: &Path| -> Vec<Value> {
+        let text = fs::read_to_string(name).expect("it can be read");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", name.display()))
+    };
+    let known = names_of_tests();
+    let mut shown: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for file in files_below("tests/faults", "json").iter().filter(|file| !file.ends_with("rows.json")) {
+        for entry in list(file) {
+            for test in entry["tests"].as_array().expect("a list of tests") {
+                let test = test.as_str().expect("a name").to_owned();
+                assert!(known.contains(&test), "{}: {test} is no test", file.display());
+                shown.entry(entry["row"].as_u64().expect("a number")).or_default().insert(test);
+            }
+        }
+    }
+    let rows = list(&root().join("tests/faults/rows.json"));
+    assert_eq!(rows.len(), 80);
+    for row in rows {
+        let (number, fault, then) = (row["row"].as_u64().expect("a number"), &row["fault"], &row["then"]);
+        let tests = shown.get(&number);
+        let later = row["comes_with"].as_str();
+        assert!(tests.is_some() || later.is_some(), "{number}, {fault}: {then}: has no test");
+        let named = tests.map(|tests| tests.iter().cloned().collect::<Vec<_>>().join(", "));
+        println!("{number:2} {fault}: {then}: {}", named.unwrap_or_else(|| format!("with {}", later.unwrap_or("-"))));
+    }
 }
 
 #[test]
