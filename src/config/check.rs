@@ -167,7 +167,7 @@ fn brakes_are_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], probl
         }
     }
     let is_brake = |name: &&str| rules.brakes.iter().any(|brake| brake.source == **name);
-    if !names.is_empty() && names.iter().all(|name| is_brake(name)) {
+    if !names.is_empty() && names.iter().all(is_brake) {
         let remedy = "add a source that says how much work waits";
         problems.add(&tree.origin("/brakes"), "leaves no source for the policies", remedy);
     }
