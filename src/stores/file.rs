@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::document::fingerprint;
-use super::{Expect, Found, LONGEST_DOCUMENT, Store, Version};
+use super::document::{fingerprint, too_long};
+use super::{Expect, Found, Store, Version};
 use crate::adapter::{Kind, parse, schema_of};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -72,10 +72,10 @@ async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Sen
 
 fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Version)>> {
     match fs::metadata(path) {
-        Ok(about) if LONGEST_DOCUMENT as u64 * 2 < about.len() => {
-            return Err(io::Error::new(Io::InvalidData, format!("it is {} bytes long", about.len())));
-        }
-        Ok(_) => {}
+        Ok(about) => match too_long(about.len()) {
+            Some(cause) => return Err(io::Error::new(Io::InvalidData, cause)),
+            None => {}
+        },
         Err(error) if error.kind() == Io::NotFound => return Ok(None),
         Err(error) => return Err(error),
     }
