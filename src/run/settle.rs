@@ -94,12 +94,13 @@ fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -
     draft
 }
 
-/// What could not be read fails the invocation, however well the core coped without it.
+/// What could not be read or cannot be true fails the invocation, however well the core coped with it.
 fn failure(reason: &Reason) -> Option<Failure> {
     match reason {
         Reason::MetricUnreadable { kind, detail, .. } | Reason::StateUnavailable { kind, detail } => {
             Some(Failure { kind: *kind, message: detail.clone() })
         }
+        Reason::ClockSkew { .. } => Some(Failure { kind: ErrorKind::Stale, message: reason.to_string() }),
         _ => None,
     }
 }

@@ -71,13 +71,13 @@ async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Sen
 }
 
 fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Version)>> {
-    match fs::metadata(path) {
-        Ok(about) => match too_long(about.len()) {
-            Some(cause) => return Err(io::Error::new(Io::InvalidData, cause)),
-            None => {}
-        },
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
         Err(error) if error.kind() == Io::NotFound => return Ok(None),
         Err(error) => return Err(error),
+    };
+    if let Some(cause) = too_long(about.len()) {
+        return Err(io::Error::new(Io::InvalidData, cause));
     }
     let bytes = fs::read(path)?;
     let version = fingerprint(&bytes);
