@@ -9,7 +9,7 @@ use super::read::{Group, ask_for_statuses};
 use crate::call::{TIME_TO_ACT, TIME_TO_ANNOUNCE, together};
 use crate::core::{State, Unreadable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{Outcome, Record};
+use crate::record::{Failure, Outcome, Record};
 use crate::stores::Store;
 use crate::stores::document::{self, Loaded};
 use crate::targets::Applied;
@@ -21,6 +21,10 @@ const ATTEMPTS: usize = 4;
 pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Vec<(usize, Record)> {
     let Group { key, store, loaded, members } = group;
     let mut drafts = draft::all(tick, members, &loaded).await;
+    if let Ok(Loaded { corrupt: Some(corrupt), .. }) = &loaded {
+        let failure = Failure { kind: ErrorKind::Malformed, message: corrupt.why.clone() };
+        drafts.iter_mut().for_each(|draft| draft.failures.push(failure.clone()));
+    }
     match (tick.config.dry_run, loaded, store) {
         (true, ..) => drafts.iter_mut().for_each(|draft| draft.rehearse(tick)),
         (false, Ok(loaded), Some(store)) => act_with_state(tick, &key, store.as_ref(), loaded, &mut drafts).await,
@@ -46,7 +50,10 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
         act(tick, drafts).await;
     }
     let announced = match tick.call.has_time(TIME_TO_ANNOUNCE) {
-        Ok(()) => tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await,
+        Ok(()) => {
+            set_aside(tick, key, store, &loaded, drafts).await;
+            tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await
+        }
         // What is only to be remembered can wait for the next tick.
         Err(error) => return drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.fail(&error)),
     };
@@ -67,6 +74,16 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
     look_again(tick, drafts).await;
     act(tick, drafts).await;
     confirm(tick, key, store, &announced, drafts).await;
+}
+
+/// Keeps what is about to be replaced, if it is no state: for people to look at, so that nothing waits for its success.
+async fn set_aside(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: &Loaded, drafts: &mut [Draft]) {
+    let Some(corrupt) = &loaded.corrupt else { return };
+    let note = match tick.call.run("keeping a copy", document::set_aside(store, key, corrupt)).await {
+        Ok(copy) => format!("what stood in the state's place is kept as {copy:?}"),
+        Err(error) => format!("what stood in the state's place is replaced without a copy: {error}"),
+    };
+    drafts.iter_mut().for_each(|draft| draft.warnings.push(note.clone()));
 }
 
 /// Saves the new states, and returns the document as it is then, and whose states in it are ours. An equal state of somebody

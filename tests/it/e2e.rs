@@ -2,9 +2,11 @@
 
 mod crash;
 mod curve;
+mod dynamodb;
 mod failures;
 mod overlap;
 mod permissions;
 mod secrets;
 mod settings;
+mod state;
 mod store;
