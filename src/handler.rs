@@ -16,6 +16,7 @@ use crate::config::{self, Config, Vars};
 use crate::error::{Error, ErrorKind};
 use crate::notifiers::{self, Notifier};
 use crate::record::Record;
+use crate::remote::Remote;
 use crate::run::{Memory, Tick, run};
 use crate::shared::Shared;
 
@@ -25,6 +26,7 @@ pub struct Host {
     vars: Arc<dyn Vars>,
     clock: Arc<dyn Clock>,
     in_lambda: bool,
+    remote: Remote,
     shared: Mutex<Option<Arc<Shared>>>,
     memory: Memory,
 }
@@ -88,7 +90,7 @@ impl From<Error> for Failed {
 impl Host {
     /// A host that reads this environment and this clock.
     pub fn new(vars: Arc<dyn Vars>, clock: Arc<dyn Clock>, in_lambda: bool) -> Self {
-        Self { vars, clock, in_lambda, shared: Mutex::default(), memory: Memory::default() }
+        Self { vars, clock, in_lambda, remote: Remote::default(), shared: Mutex::default(), memory: Memory::default() }
     }
 
     /// Ticks once.
@@ -98,7 +100,9 @@ impl Host {
     pub async fn handle(&self, event: &Value, invocation: Invocation) -> Result<Answer, Failed> {
         let now = self.clock.now();
         let call = Call::within(budget(invocation.deadline_ms, now));
-        let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda };
+        let document = self.remote.document(self.vars.as_ref(), call, now).await?;
+        let remote = document.as_ref().map(|text| &**text.expose());
+        let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda, remote };
         let mut config = config::load(input).map_err(Error::from)?;
         config.dry_run |= invocation.dry_run;
         let shared = self.shared(&config, invocation.function_arn.as_deref()).await;
@@ -120,7 +124,7 @@ impl Host {
         let mut shared = self.shared.lock().await;
         match shared.as_ref().filter(|shared| shared.serves(config)) {
             Some(shared) => shared.clone(),
-            None => shared.insert(Arc::new(Shared::new(config, function_arn).await)).clone(),
+            None => shared.insert(Arc::new(Shared::new(config, self.vars.clone(), function_arn).await)).clone(),
         }
     }
 

@@ -220,9 +220,9 @@ impl World {
     /// The state store of this corner, as the function has it.
     pub async fn store(&self) -> Arc<dyn tidegate::stores::Store> {
         let vars: std::collections::BTreeMap<_, _> = self.env(&self.url(), &[]).into_iter().collect();
-        let input = tidegate::config::Input { vars: &vars, event: &Value::Null, in_lambda: true };
+        let input = tidegate::config::Input { vars: &vars, event: &Value::Null, in_lambda: true, remote: None };
         let config = tidegate::config::load(input).expect("the environment is a valid configuration");
-        let shared = tidegate::shared::Shared::new(&config, None).await;
+        let shared = tidegate::shared::Shared::new(&config, Arc::new(vars.clone()), None).await;
         Arc::from(config.state.build(&shared).expect("the store can be built"))
     }
 }
