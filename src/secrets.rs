@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use crate::config::{Reference, Secret};
 use crate::error::{Error, ErrorKind, Result};
 
-pub(crate) use places::{Places, parameter_arn, permissions};
+pub use places::permissions;
+pub(crate) use places::{Places, parameter_arn};
 
 /// How long a secret is kept, as by AWS's own extension for functions
 /// (<https://docs.aws.amazon.com/secretsmanager/latest/userguide/retrieving-secrets_lambda.html>). A rotation is noticed

@@ -67,7 +67,7 @@ fn part(secret: &Secret<String>, key: &str) -> Result<Secret<String>> {
 /// The IAM statement that fetching a secret needs, if it needs one.
 ///
 /// `kms:Decrypt` is not in it: only a key of the customer's own needs it, and which key it is, no reference says.
-pub(crate) fn permissions(reference: &Reference, place: &Place) -> Option<Statement> {
+pub fn permissions(reference: &Reference, place: &Place) -> Option<Statement> {
     match reference {
         Reference::Text(_) | Reference::Environment(_) | Reference::File(_) => None,
         Reference::SecretsManager { id, .. } => {

@@ -5,6 +5,8 @@ mod curve;
 mod failures;
 mod overlap;
 mod permissions;
+mod references;
+mod remote;
 mod secrets;
 mod settings;
 mod store;

@@ -92,6 +92,11 @@ impl World {
         format!("http://{}", self.address)
     }
 
+    /// Settings for clients of other services, as root.
+    pub fn sdk(&self) -> SdkConfig {
+        sdk(&self.url(), Credentials::new(ACCOUNT, "test", None, None, "test"))
+    }
+
     /// Sends messages, ten at a time, as many calls at once as a connection pool likes.
     pub async fn send(&self, messages: usize) {
         let batch = |first: usize| {
