@@ -268,17 +268,22 @@ pub(super) fn section<P: ?Sized>(
     let schema = (kind.schema)();
     validate(&settings, pointer, &schema, problems);
     let settings_only = settings.value.pointer(pointer)?.clone();
-    for (at, text) in secrets_in(&schema, &settings_only) {
-        if let Err(unfit) = Reference::read(text) {
-            problems.add_unfit(&settings.origin(&format!("{pointer}{at}")), unfit);
-        }
-    }
+    refuse_broken_references(&schema, &settings, pointer, problems);
     if before == problems.0.len() {
         for (problem, remedy) in (kind.check)(&settings_only) {
             problems.add(&settings.would_be(pointer), problem, remedy);
         }
     }
     (before == problems.0.len()).then_some(Section { kind, settings: settings_only })
+}
+
+fn refuse_broken_references(schema: &Value, tree: &Tree, pointer: &str, problems: &mut Problems) {
+    let Some(settings) = tree.value.pointer(pointer) else { return };
+    for (at, text) in secrets_in(schema, settings) {
+        if let Err(unfit) = Reference::read(text) {
+            problems.add_unfit(&tree.origin(&format!("{pointer}{at}")), unfit);
+        }
+    }
 }
 
 #[cfg(all(test, feature = "secretsmanager", feature = "ssm"))]
