@@ -23,7 +23,7 @@ const LONGEST_DOCUMENT: i64 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Remote {
     kept: Mutex<Option<Kept>>,
-    #[cfg(feature = "aws")]
+    #[cfg(any(feature = "s3", feature = "ssm"))]
     aws: tokio::sync::OnceCell<crate::aws::Aws>,
 }
 
@@ -73,10 +73,7 @@ impl Remote {
                 (Secret::new(value.expose().as_str().into()), None)
             }
             #[cfg(not(all(feature = "s3", feature = "ssm")))]
-            _ => {
-                let _ = (vars, old);
-                return Err(Error::new(ErrorKind::NotBuilt, "", "this build cannot fetch it"));
-            }
+            _ => Err(Error::new(ErrorKind::NotBuilt, "", "this build cannot fetch it"))?,
         };
         Ok(Kept { location, text, etag, at: now })
     }

@@ -59,13 +59,11 @@ impl Unfit {
 impl Reference {
     /// Reads a setting. What has none of the four prefixes is the secret itself.
     pub(crate) fn read(text: &str) -> Result<Self, Unfit> {
-        Self::read_with(text, |feature| match feature {
-            "secretsmanager" => cfg!(feature = "secretsmanager"),
-            _ => cfg!(feature = "ssm"),
-        })
+        let built = [("secretsmanager", cfg!(feature = "secretsmanager")), ("ssm", cfg!(feature = "ssm"))];
+        Self::read_with(text, |feature| built.contains(&(feature, true)))
     }
 
-    fn read_with(text: &str, is_built: fn(&str) -> bool) -> Result<Self, Unfit> {
+    fn read_with(text: &str, is_built: impl Fn(&str) -> bool) -> Result<Self, Unfit> {
         let Some((prefix, rest)) = text.split_once(':') else { return Ok(Self::Text(Secret::new(text.to_owned()))) };
         match prefix {
             "env" | "file" if rest.is_empty() => {
