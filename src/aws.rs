@@ -1,5 +1,10 @@
 //! What the AWS adapters share: settings of the clients, the account, and what AWS's errors mean.
 
+#[cfg(feature = "secretsmanager")]
+pub(crate) mod secretsmanager;
+#[cfg(feature = "ssm")]
+pub(crate) mod ssm;
+
 #[cfg(feature = "sqs")]
 use std::collections::HashMap;
 #[cfg(feature = "sqs")]
@@ -23,8 +28,18 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use http_body_util::Limited;
 use tokio::sync::OnceCell;
 
-use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+
+/// How AWS is to be reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access<'a> {
+    /// The region of what states none.
+    pub region: &'a str,
+    /// The profile of the shared AWS configuration.
+    pub profile: Option<&'a str>,
+    /// Where all of AWS is, if it is not AWS itself.
+    pub endpoint: Option<&'a str>,
+}
 
 /// Clients' settings, the account, and what was looked up once.
 #[derive(Debug)]
@@ -53,22 +68,22 @@ impl QueueUrls {
 }
 
 impl Aws {
-    pub(crate) async fn new(config: &Config, function_arn: Option<&str>) -> Self {
+    pub(crate) async fn new(access: Access<'_>, function_arn: Option<&str>) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(config.region.clone()))
+            .region(Region::new(access.region.to_owned()))
             .http_client(http_client())
             .retry_config(RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(100)))
             .timeout_config(timeouts());
-        if let Some(profile) = &config.profile {
+        if let Some(profile) = access.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(endpoint) = &config.endpoint {
+        if let Some(endpoint) = access.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
         let account = function_arn.and_then(account_of).map(str::to_owned);
         Self {
             sdk: loader.load().await,
-            profile: config.profile.clone(),
+            profile: access.profile.map(str::to_owned),
             account: OnceCell::new_with(account),
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
@@ -77,13 +92,17 @@ impl Aws {
 
     /// The settings for clients of a region.
     pub(crate) fn sdk(&self, region: &str) -> SdkConfig {
-        self.sdk.clone().into_builder().region(Region::new(region.to_owned())).build()
+        in_region(&self.sdk, region)
     }
 
-    /// Whether everything goes to one endpoint of the user's, which then serves buckets by path.
+    /// A client of Amazon S3 in a region. An endpoint of the user's own serves buckets by path.
     #[cfg(feature = "s3")]
-    pub(crate) fn has_own_endpoint(&self) -> bool {
-        self.sdk.endpoint_url().is_some()
+    pub(crate) fn s3(&self, region: &str) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::config::Builder::from(&self.sdk(region))
+            .force_path_style(self.sdk.endpoint_url().is_some())
+            .interceptor(AnswerLimit)
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
     }
 
     #[cfg(feature = "sqs")]
@@ -124,6 +143,11 @@ impl Aws {
             queue_urls: QueueUrls::default(),
         }
     }
+}
+
+/// The same settings for clients of another region.
+pub(crate) fn in_region(sdk: &SdkConfig, region: &str) -> SdkConfig {
+    sdk.clone().into_builder().region(Region::new(region.to_owned())).build()
 }
 
 /// One pool of connections for all clients of the process. Without it every client would have its own, and every tick
@@ -200,6 +224,20 @@ where
     Error::new(kind, during, cause).caused_by(error)
 }
 
+/// The same for what has a secret in its answer: nothing of the answer is kept, and a denial may be the key's.
+#[cfg(any(feature = "secretsmanager", feature = "ssm"))]
+pub(crate) fn failure_of_secret<E>(action: &'static str, error: SdkError<E, HttpResponse>) -> Error
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let error = failure(action, String::new(), error);
+    let hint = match error.kind() {
+        ErrorKind::Denied => "; a key of the customer's own needs kms:Decrypt too",
+        _ => "",
+    };
+    Error::new(error.kind(), "", format!("{error}{hint}"))
+}
+
 /// Whether a request failed on its way: no connection, or one that was cut.
 fn is_connection(failure: &DispatchFailure) -> bool {
     failure.is_io() || failure.as_connector_error().is_some_and(|error| error.as_other().is_some())
@@ -221,6 +259,9 @@ fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (Err
             "NotAuthorized",
             "InvalidAccessKeyId",
             "AuthFailure",
+            // The key of a secret, of Secrets Manager and of Systems Manager.
+            "DecryptionFailure",
+            "InvalidKeyId",
         ]) =>
         {
             ErrorKind::Denied
@@ -278,7 +319,7 @@ pub(crate) fn account_of(arn: &str) -> Option<&str> {
 }
 
 /// The region in an ARN.
-#[cfg(any(feature = "ecs", test))]
+#[cfg(any(feature = "ecs", feature = "secretsmanager", feature = "ssm", test))]
 pub(crate) fn region_of(arn: &str) -> Option<&str> {
     arn.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
 }

@@ -17,6 +17,7 @@ use crate::config::{self, Config, Vars};
 use crate::error::{Error, ErrorKind};
 use crate::notifiers::{self, Notifier};
 use crate::record::Record;
+use crate::remote::Remote;
 use crate::run::{Memory, Tick, run};
 use crate::shared::Shared;
 
@@ -26,6 +27,7 @@ pub struct Host {
     vars: Arc<dyn Vars>,
     clock: Arc<dyn Clock>,
     in_lambda: bool,
+    remote: Remote,
     shared: Mutex<Option<Arc<Shared>>>,
     memory: Memory,
 }
@@ -98,7 +100,7 @@ impl From<Error> for Failed {
 impl Host {
     /// A host that reads this environment and this clock.
     pub fn new(vars: Arc<dyn Vars>, clock: Arc<dyn Clock>, in_lambda: bool) -> Self {
-        Self { vars, clock, in_lambda, shared: Mutex::default(), memory: Memory::default() }
+        Self { vars, clock, in_lambda, remote: Remote::default(), shared: Mutex::default(), memory: Memory::default() }
     }
 
     /// Ticks once.
@@ -108,7 +110,9 @@ impl Host {
     pub async fn handle(&self, event: &Value, invocation: Invocation) -> Result<Answer, Failed> {
         let now = self.clock.now();
         let call = Call::within(budget(invocation.deadline_ms, now));
-        let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda };
+        let document = self.remote.document(self.vars.as_ref(), call, now).await?;
+        let remote = document.as_ref().map(|text| &**text.expose());
+        let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda, remote };
         let mut config = config::load(input).map_err(Error::from)?;
         config.dry_run |= invocation.dry_run;
         let scheduled_for = scheduled_time(event).filter(|time| now.duration_since(*time) < OLDEST_DELIVERY);
@@ -146,7 +150,7 @@ impl Host {
         let mut shared = self.shared.lock().await;
         match shared.as_ref().filter(|shared| shared.serves(config)) {
             Some(shared) => shared.clone(),
-            None => shared.insert(Arc::new(Shared::new(config, function_arn).await)).clone(),
+            None => shared.insert(Arc::new(Shared::new(config, self.vars.clone(), function_arn).await)).clone(),
         }
     }
 

@@ -1,26 +1,50 @@
 //! What adapters share: clients, the region and the account. Lives as long as the process, so that connections stay warm.
 
-use crate::config::Config;
+use std::sync::Arc;
+
+use crate::config::{Config, Vars};
 use crate::error::Result;
+use crate::secrets::{Places, Secrets};
 
 /// What adapters share.
 #[derive(Debug)]
 pub struct Shared {
     /// The region of what states none.
     pub region: String,
+    secrets: Secrets,
     #[cfg(feature = "aws")]
     pub(crate) aws: crate::aws::Aws,
 }
 
 impl Shared {
     /// Prepares what a configuration's adapters share. Makes no network call.
-    pub async fn new(config: &Config, function_arn: Option<&str>) -> Self {
-        let _ = (config, function_arn);
-        Self {
-            region: config.region.clone(),
-            #[cfg(feature = "aws")]
-            aws: crate::aws::Aws::new(config, function_arn).await,
+    pub async fn new(config: &Config, vars: Arc<dyn Vars>, function_arn: Option<&str>) -> Self {
+        #[cfg(feature = "aws")]
+        {
+            let (profile, endpoint) = (config.profile.as_deref(), config.endpoint.as_deref());
+            let access = crate::aws::Access { region: &config.region, profile, endpoint };
+            Self::over(vars, crate::aws::Aws::new(access, function_arn).await, &config.region)
         }
+        #[cfg(not(feature = "aws"))]
+        {
+            let _ = function_arn;
+            Self { region: config.region.clone(), secrets: Secrets::new(Places { vars }) }
+        }
+    }
+
+    #[cfg(feature = "aws")]
+    fn over(vars: Arc<dyn Vars>, aws: crate::aws::Aws, region: &str) -> Self {
+        let places = Places {
+            vars,
+            #[cfg(any(feature = "secretsmanager", feature = "ssm"))]
+            sdk: aws.sdk(region),
+        };
+        Self { region: region.to_owned(), secrets: Secrets::new(places), aws }
+    }
+
+    /// The secrets that settings refer to. A clone shares them, for adapters to keep.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// Whether this serves a configuration as well as a new one would.
@@ -43,14 +67,16 @@ impl Shared {
         return Ok("-".to_owned());
     }
 
-    /// Shares for a test: everything AWS goes to this endpoint, once, with made-up credentials.
+    /// Shares for a test: everything AWS goes to this endpoint, once, with made-up credentials. There are no variables.
     #[cfg(test)]
     pub fn for_wire(endpoint: &str) -> Self {
-        let _ = endpoint;
-        Self {
-            region: "us-east-1".to_owned(),
-            #[cfg(feature = "aws")]
-            aws: crate::aws::Aws::for_wire(endpoint),
+        let vars = Arc::new(std::collections::BTreeMap::<String, String>::new());
+        #[cfg(feature = "aws")]
+        return Self::over(vars, crate::aws::Aws::for_wire(endpoint), "us-east-1");
+        #[cfg(not(feature = "aws"))]
+        {
+            let _ = endpoint;
+            Self { region: "us-east-1".to_owned(), secrets: Secrets::new(Places { vars }) }
         }
     }
 }

@@ -7,7 +7,9 @@ use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::rules::{rules, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
-use super::{Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Input, NamedSource, Service};
+use super::{
+    Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Input, Location, NamedSource, Reference, Service, secrets_in,
+};
 use crate::adapter::{Absent, Entry, Section, find};
 use crate::core::Rules;
 use crate::error::ErrorKind;
@@ -48,6 +50,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
                 profile: text("/profile").filter(|profile| !profile.is_empty()),
                 endpoint,
                 fleet,
+                document: Location::of(input.vars),
             })
         }
         _ => Err(problems),
@@ -289,12 +292,53 @@ pub(super) fn section<P: ?Sized>(
             settings.set(&new, value, origin);
         }
     }
-    validate(&settings, pointer, &(kind.schema)(), problems);
+    let schema = (kind.schema)();
+    validate(&settings, pointer, &schema, problems);
     let settings_only = settings.value.pointer(pointer)?.clone();
+    refuse_broken_references(&schema, &settings, pointer, problems);
     if before == problems.0.len() {
         for (problem, remedy) in (kind.check)(&settings_only) {
             problems.add(&settings.would_be(pointer), problem, remedy);
         }
     }
     (before == problems.0.len()).then_some(Section { kind, settings: settings_only })
+}
+
+fn refuse_broken_references(schema: &Value, tree: &Tree, pointer: &str, problems: &mut Problems) {
+    let Some(settings) = tree.value.pointer(pointer) else { return };
+    for (at, text) in secrets_in(schema, settings) {
+        if let Err(unfit) = Reference::read(text) {
+            problems.add_unfit(&tree.origin(&format!("{pointer}{at}")), unfit);
+        }
+    }
+}
+
+#[cfg(all(test, feature = "secretsmanager", feature = "ssm"))]
+mod tests {
+    use super::*;
+    use crate::secrets::tests::KIND;
+    use crate::sources::Source;
+
+    static TABLE: &[Entry<dyn Source>] = &[Entry::Built(&KIND)];
+
+    fn read(password: &str) -> (Option<Section<dyn Source>>, Problems) {
+        let mut problems = Problems::default();
+        let source = json!({ "type": "locked", "password": password });
+        let tree = Tree::from(json!({ "sources": [source] }), Origin::new(&Layer::Event, "config"));
+        let section = section(&tree, "/sources/0", TABLE, &mut problems);
+        (section, problems)
+    }
+
+    #[test]
+    fn a_broken_reference_is_a_problem_of_its_setting_and_never_shown() {
+        let (section, problems) = read("secretsmanager:can ary");
+        assert!(section.is_none());
+        let [problem] = &problems.0[..] else { panic!("{problems:?}") };
+        assert_eq!((problem.path.as_str(), problem.origin.as_str()), ("config.sources[0].password", "event"));
+        assert!(problem.remedy.contains("secretsmanager:NAME-or-ARN"), "{problem}");
+        assert!(!problem.to_string().contains("ary"), "{problem}");
+        for password in ["secretsmanager:orders#password@AWSPREVIOUS", "ssm:/orders", "env:A", "a:b@c"] {
+            assert!(read(password).0.is_some(), "{password}");
+        }
+    }
 }

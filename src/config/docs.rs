@@ -42,7 +42,11 @@ const ABOUT: &[(&str, &str, &str)] = &[
     ("STATE_PREFIX", "`tidegate/`", "What the keys of the state's objects begin with."),
     ("STATE_DIR", "`tidegate-state`", "The folder of the state's files, outside Lambda."),
     ("FLEET", "none", "One state document for all services, under this name, instead of one for each target."),
-    ("CONFIG", "none", "The full form: inline JSON, or the path of a JSON, YAML or TOML file."),
+    (
+        "CONFIG",
+        "none",
+        "The full form: inline JSON, or a JSON, YAML or TOML document by its path, `s3://BUCKET/KEY` or `ssm:NAME`.",
+    ),
     ("LOG_LEVEL", "`INFO`", "What is logged beside the records: `ERROR`, `WARN`, `INFO`, `DEBUG`, `TRACE`."),
 ];
 

@@ -11,7 +11,9 @@ pub mod docs;
 mod env;
 mod file;
 mod layer;
+mod location;
 mod origin;
+mod reference;
 mod rules;
 pub mod schema;
 mod secret;
@@ -27,7 +29,10 @@ use crate::targets::Target;
 
 pub use env::{Environment, Vars};
 pub(crate) use file::parse as parse_document;
+pub use location::Location;
 pub use origin::{Layer, Origin, Problem, Problems};
+pub use reference::Reference;
+pub(crate) use reference::secrets_in;
 pub use secret::Secret;
 
 /// Where the SDK looks when nothing says otherwise, as in StepScale.
@@ -55,6 +60,8 @@ pub struct Config {
     pub endpoint: Option<String>,
     /// One state document for all services, under this name, instead of one for each target.
     pub fleet: Option<String>,
+    /// Where the document is that `CONFIG` names, if it is neither inline nor a file.
+    pub document: Option<Location>,
 }
 
 /// One service to scale.
@@ -90,6 +97,8 @@ pub struct Input<'a> {
     pub event: &'a Value,
     /// Whether this runs as a Lambda function, where files do not last.
     pub in_lambda: bool,
+    /// The text of the document at the [`Location`] that `CONFIG` names, as [`Remote`](crate::remote::Remote) has it.
+    pub remote: Option<&'a str>,
 }
 
 /// Reads and checks a configuration.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::document::too_long;
 use super::{Expect, Found, Store, Version};
 use crate::adapter::{Identity, Kind, parse, schema_of};
-use crate::aws::{AnswerLimit, failure};
+use crate::aws::failure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iam::{Place, Statement};
 use crate::shared::Shared;
@@ -72,12 +72,8 @@ fn permissions(settings: &Value, place: &Place) -> Result<Vec<Statement>> {
 
 fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Store>> {
     let Settings { bucket, prefix, region } = parse(settings)?;
-    let sdk = shared.aws.sdk(region.as_deref().unwrap_or(&shared.region));
-    let config = aws_sdk_s3::config::Builder::from(&sdk)
-        .force_path_style(shared.aws.has_own_endpoint())
-        .interceptor(AnswerLimit)
-        .build();
-    Ok(Box::new(S3 { client: Client::from_conf(config), bucket, prefix }))
+    let client = shared.aws.s3(region.as_deref().unwrap_or(&shared.region));
+    Ok(Box::new(S3 { client, bucket, prefix }))
 }
 
 #[derive(Debug)]

@@ -6,6 +6,8 @@ mod dynamodb;
 mod failures;
 mod overlap;
 mod permissions;
+mod references;
+mod remote;
 mod secrets;
 mod settings;
 mod state;

@@ -248,7 +248,7 @@ fn every_example_event_is_a_valid_configuration() {
         let event: Value =
             serde_json::from_str(&fs::read_to_string(&file).expect("it can be read")).expect("it is JSON");
         let vars = if event["config"]["services"].is_array() { &bucket_only } else { &full };
-        let config = load(Input { vars, event: &event, in_lambda: true });
+        let config = load(Input { vars, event: &event, in_lambda: true, remote: None });
         assert!(config.is_ok(), "{}: {:?}", file.display(), config.err());
     }
 }

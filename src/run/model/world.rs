@@ -218,6 +218,7 @@ pub(super) fn config(rules: &Value) -> Config {
         profile: None,
         endpoint: None,
         fleet: None,
+        document: None,
     }
 }
 

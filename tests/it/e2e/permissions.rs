@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::emulator::{Env, TIMEOUT_MS, World};
 
-fn policy(world: &World, env: &Env) -> Value {
+pub(super) fn policy(world: &World, env: &Env) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.env_clear().envs(env.iter().cloned()).args(["iam", "--account", world.account]);
     let output = command.output().expect("it runs");
@@ -14,7 +14,7 @@ fn policy(world: &World, env: &Env) -> Value {
     serde_json::from_slice(&output.stdout).expect("a policy is JSON")
 }
 
-async fn outcome(world: &World, env: &Env, policy: &Value) -> Result<String, String> {
+pub(super) async fn outcome(world: &World, env: &Env, policy: &Value) -> Result<String, String> {
     let keys = world.role(policy).await;
     let mut env = env.clone();
     env.retain(|(name, _)| !keys.iter().any(|(key, _)| key == name));

@@ -94,6 +94,11 @@ impl World {
         format!("http://{}", self.address)
     }
 
+    /// Settings for clients of other services, as root.
+    pub fn sdk(&self) -> SdkConfig {
+        sdk(&self.url(), Credentials::new(ACCOUNT, "test", None, None, "test"))
+    }
+
     /// Sends messages, ten at a time, as many calls at once as a connection pool likes.
     pub async fn send(&self, messages: usize) {
         let batch = |first: usize| {
@@ -252,9 +257,9 @@ impl World {
     /// The state store of an environment.
     pub async fn store_of(&self, env: &Env) -> Arc<dyn tidegate::stores::Store> {
         let vars: std::collections::BTreeMap<_, _> = env.iter().cloned().collect();
-        let input = tidegate::config::Input { vars: &vars, event: &Value::Null, in_lambda: true };
+        let input = tidegate::config::Input { vars: &vars, event: &Value::Null, in_lambda: true, remote: None };
         let config = tidegate::config::load(input).expect("the environment is a valid configuration");
-        let shared = tidegate::shared::Shared::new(&config, None).await;
+        let shared = tidegate::shared::Shared::new(&config, Arc::new(vars.clone()), None).await;
         Arc::from(config.state.build(&shared).expect("the store can be built"))
     }
 }
