@@ -133,11 +133,12 @@ async fn statuses(tick: &Tick<'_>, targets: &[Result<Arc<dyn Target>>]) -> Vec<S
     ask_together(tick, with_target.collect()).await
 }
 
-/// Asks for the status of services, once for all that share a scope; answers in the order asked.
+/// Asks for the status of services, once for all that share a scope and are asked for alike; answers in the order asked.
 pub(super) async fn ask_together(tick: &Tick<'_>, services: Vec<(&Identity, Built<'_>)>) -> Vec<Status> {
-    let mut scopes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (position, (identity, _)) in services.iter().enumerate() {
-        scopes.entry(identity.scope()).or_default().push(position);
+    let mut scopes: BTreeMap<(String, &str), Vec<usize>> = BTreeMap::new();
+    for (position, (identity, target)) in services.iter().enumerate() {
+        let alike = target.map_or("", |target| target.asked_with());
+        scopes.entry((identity.scope(), alike)).or_default().push(position);
     }
     let ask = |positions: Vec<usize>| {
         let (services, tick) = (&services, tick);

@@ -3,6 +3,7 @@
 mod crash;
 mod curve;
 mod failures;
+mod guards;
 mod overlap;
 mod permissions;
 mod secrets;
