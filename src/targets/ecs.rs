@@ -208,12 +208,6 @@ fn status_of(service: &Service, name: &str) -> Result<TargetStatus> {
         u32::try_from(number).map_err(malformed)
     };
     let (pause, warning) = pause_of(service);
-    let has_failed = service
-        .deployments()
-        .iter()
-        .any(|deployment| deployment.rollout_state() == Some(&DeploymentRolloutState::Failed));
-    let failed =
-        has_failed.then(|| "a deployment has failed, which holds scale-in until another one is complete".to_owned());
     Ok(TargetStatus {
         desired: count(service.desired_count(), "desiredCount")?,
         running: count(service.running_count(), "runningCount")?,
@@ -221,7 +215,7 @@ fn status_of(service: &Service, name: &str) -> Result<TargetStatus> {
         rolling_out: is_rolling_out(service),
         pause,
         other_scaler: None,
-        warnings: warning.into_iter().chain(failed).collect(),
+        warnings: warning.into_iter().chain(failed_deployment(service)).collect(),
     })
 }
 
@@ -251,6 +245,12 @@ fn is_rolling_out(service: &Service) -> bool {
     // None at all tells nothing, which is no reason to remove tasks.
     service.deployments().len() + service.task_sets().len() != 1
         || service.deployments().iter().any(|deployment| is_open(deployment.rollout_state()))
+}
+
+fn failed_deployment(service: &Service) -> Option<String> {
+    let has_failed = |state: Option<&DeploymentRolloutState>| state == Some(&DeploymentRolloutState::Failed);
+    let failed = service.deployments().iter().any(|deployment| has_failed(deployment.rollout_state()));
+    failed.then(|| "a deployment has failed, which holds scale-in until another one is complete".to_owned())
 }
 
 #[cfg(test)]

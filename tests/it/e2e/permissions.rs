@@ -54,10 +54,15 @@ async fn the_printed_policy_is_enough_and_every_action_of_it_is_needed() {
         world.send(500).await;
         let mut tried = 0;
         for action in actions(&policy) {
-            // The emulator answers a missing object with 404 with or without this one; AWS with 403 without it.
-            let is_elsewhere = ["s3:ListBucket", "ecs:ListTasks", "ecs:GetTaskProtection"].contains(&action.as_str());
-            // Without this one the tick goes on, see below.
-            if is_elsewhere || action == "application-autoscaling:DescribeScalableTargets" {
+            // The emulator answers a missing object with 404 with or without s3:ListBucket; AWS with 403 without it. A tick
+            // that scales out needs none of the others, which have tests of their own.
+            let elsewhere = [
+                "s3:ListBucket",
+                "ecs:ListTasks",
+                "ecs:GetTaskProtection",
+                "application-autoscaling:DescribeScalableTargets",
+            ];
+            if elsewhere.contains(&action.as_str()) {
                 continue;
             }
             let result = outcome(&world, &env, &without(&policy, &action)).await;
