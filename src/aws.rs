@@ -5,9 +5,9 @@ pub(crate) mod secretsmanager;
 #[cfg(feature = "ssm")]
 pub(crate) mod ssm;
 
-#[cfg(feature = "sqs")]
+#[cfg(any(feature = "sqs", feature = "ecs"))]
 use std::collections::HashMap;
-#[cfg(feature = "sqs")]
+#[cfg(any(feature = "sqs", feature = "ecs"))]
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use http_body_util::Limited;
 use tokio::sync::OnceCell;
+#[cfg(feature = "ecs")]
+use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -49,6 +51,8 @@ pub(crate) struct Aws {
     account: OnceCell<String>,
     #[cfg(feature = "sqs")]
     queue_urls: QueueUrls,
+    #[cfg(feature = "ecs")]
+    scaled_alone: ScaledAlone,
 }
 
 /// URLs of queues by name, so that a queue's URL is asked for once in the life of the process.
@@ -64,6 +68,34 @@ impl QueueUrls {
 
     pub(crate) fn put(&self, key: String, url: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, url);
+    }
+}
+
+/// Services that no other autoscaler was found for, or of which that could not be found out, with what there is to say of
+/// it. Each is asked about once in [`ScaledAlone::HOLDS`], so that a tick of fifty services costs one call in that time.
+#[cfg(feature = "ecs")]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ScaledAlone(Arc<Mutex<HashMap<String, Asked>>>);
+
+/// When a service was asked about, and what there is to say.
+#[cfg(feature = "ecs")]
+type Asked = (Instant, Vec<String>);
+
+#[cfg(feature = "ecs")]
+impl ScaledAlone {
+    /// How long an answer holds: 5 minutes, in which an autoscaler that is added is not seen.
+    const HOLDS: Duration = Duration::from_secs(300);
+
+    /// What there is to say of a service, if it was asked about lately.
+    pub(crate) fn get(&self, key: &str) -> Option<Vec<String>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).filter(|(asked, _)| asked.elapsed() < Self::HOLDS).map(|(_, warnings)| warnings.clone())
+    }
+
+    pub(crate) fn put(&self, key: String, warnings: Vec<String>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (asked, _)| asked.elapsed() < Self::HOLDS);
+        known.insert(key, (Instant::now(), warnings));
     }
 }
 
@@ -87,6 +119,8 @@ impl Aws {
             account: OnceCell::new_with(account),
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
+            #[cfg(feature = "ecs")]
+            scaled_alone: ScaledAlone::default(),
         }
     }
 
@@ -108,6 +142,11 @@ impl Aws {
     #[cfg(feature = "sqs")]
     pub(crate) fn queue_urls(&self) -> &QueueUrls {
         &self.queue_urls
+    }
+
+    #[cfg(feature = "ecs")]
+    pub(crate) fn scaled_alone(&self) -> &ScaledAlone {
+        &self.scaled_alone
     }
 
     pub(crate) async fn account(&self) -> Result<String> {
@@ -141,6 +180,8 @@ impl Aws {
             account: OnceCell::new(),
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
+            #[cfg(feature = "ecs")]
+            scaled_alone: ScaledAlone::default(),
         }
     }
 }
@@ -347,6 +388,18 @@ mod tests {
         assert_eq!(explain("a:B", 400, "ConditionalCheckFailedException", None).0, ErrorKind::Conflict);
         assert_eq!(explain("a:B", 503, "", None).0, ErrorKind::Unavailable);
         assert_eq!(explain("a:B", 412, "", None).0, ErrorKind::Conflict);
+    }
+
+    #[cfg(feature = "ecs")]
+    #[tokio::test(start_paused = true)]
+    async fn a_service_is_asked_about_again_after_five_minutes() {
+        let known = ScaledAlone::default();
+        assert_eq!(known.get("prod/orders"), None);
+        known.put("prod/orders".to_owned(), vec!["unknown".to_owned()]);
+        tokio::time::advance(Duration::from_secs(299)).await;
+        assert_eq!(known.get("prod/orders"), Some(vec!["unknown".to_owned()]));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(known.get("prod/orders"), None);
     }
 
     #[test]

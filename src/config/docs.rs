@@ -6,7 +6,7 @@ use super::schema::describe;
 use super::settings::{Place, SETTINGS, Setting};
 use crate::adapter::{Entry, schema_of};
 use crate::core::{Rules, Threshold};
-use crate::sources;
+use crate::{sources, targets};
 
 /// What says more than a schema can: settings that have no place in the rules.
 const ABOUT: &[(&str, &str, &str)] = &[
@@ -81,7 +81,7 @@ fn row(setting: &Setting) -> String {
             (format!("`policies[].{leaf}`"), schema_of::<Threshold>()["properties"][leaf].take())
         }
         Place::Service("/sources/0/type") => ("`sources[].type`".to_owned(), Value::Null),
-        Place::Service(pointer) => (format!("`{}`", dotted(pointer)), Value::Null),
+        Place::Service(pointer) => (format!("`{}`", dotted(pointer)), of_target(pointer)),
         _ => ("-".to_owned(), Value::Null),
     };
     let known = ABOUT.iter().find(|(env, ..)| *env == setting.env);
@@ -95,6 +95,16 @@ fn row(setting: &Setting) -> String {
         }
     };
     format!("| `{}` | {key} | {place} | {values} | {default} | {about} |", setting.env)
+}
+
+/// The schema of a setting of the one target, from the first kind that has it.
+fn of_target(pointer: &str) -> Value {
+    let name = pointer.trim_start_matches("/target/");
+    let schemas = targets::TABLE.iter().filter_map(|entry| match entry {
+        Entry::Built(kind) => Some((kind.schema)()["properties"][name].take()),
+        Entry::NotBuilt { .. } | Entry::Planned { .. } => None,
+    });
+    schemas.into_iter().find(|schema| !schema.is_null()).unwrap_or_default()
 }
 
 fn default_of(setting: &Setting, schema: &Value) -> String {

@@ -67,6 +67,13 @@ const fn setting(key: &'static str, env: &'static str, form: Form, place: Place)
 pub const SETTINGS: &[Setting] = &[
     setting("cluster_name", "ECS_CLUSTER", Form::Text, Place::Service("/target/cluster")),
     setting("service_name", "SERVICE_NAME", Form::Text, Place::Service("/target/service")),
+    setting("task_protection", "TASK_PROTECTION", Form::Word, Place::Service("/target/task_protection")),
+    setting(
+        "allow_application_auto_scaling",
+        "ALLOW_APPLICATION_AUTO_SCALING",
+        Form::Flag,
+        Place::Service("/target/allow_application_auto_scaling"),
+    ),
     setting("min_tasks", "MIN_TASKS", Form::Count, Place::Rules("/bounds/min")),
     setting("max_tasks", "MAX_TASKS", Form::Count, Place::Rules("/bounds/max")),
     setting("queue_type", "QUEUE_TYPE", Form::Text, Place::Service("/sources/0/type")),

@@ -4,6 +4,7 @@ mod crash;
 mod curve;
 mod dynamodb;
 mod failures;
+mod guards;
 mod overlap;
 mod permissions;
 mod references;

@@ -107,8 +107,11 @@ fn every_adapter_has_a_file_and_every_file_a_line() {
         ("notifiers", names(notifiers::TABLE)),
     ] {
         let helpers = ["mod", "contract", "document"];
-        let files: BTreeSet<_> = files_below(&format!("src/{family}"), "rs")
+        // What is below an adapter's own folder is part of it.
+        let folder = format!("src/{family}");
+        let files: BTreeSet<_> = files_below(&folder, "rs")
             .iter()
+            .filter(|file| file.parent() == Some(&root().join(&folder)))
             .filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()))
             .filter(|name| !helpers.contains(&name.as_str()))
             .collect();
