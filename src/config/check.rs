@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::deployment::{Deployment, refuse_unlisted, state};
+use super::deployment::{Deployment, network, refuse_unlisted, state};
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::rules::{rules, with_whole_numbers};
@@ -28,6 +28,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
     let deployment = Deployment::read(&layers, &mut problems);
     let services = services(&layers, &deployment, &region, &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
+    let network = network(input.vars, &mut problems);
     let asked = layers.services.as_ref().map_or(1, |list| list.value.as_array().map_or(0, Vec::len));
     if problems.0.is_empty() && services.len() != asked {
         let origin = layers.services.as_ref().map_or(Origin::new(&Layer::Default, "config"), |list| list.origin(""));
@@ -45,6 +46,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
                 profile: text("/profile").filter(|profile| !profile.is_empty()),
                 endpoint,
                 fleet,
+                network,
             })
         }
         _ => Err(problems),
@@ -163,7 +165,7 @@ impl Context<'_> {
     fn service(&self, tree: &Tree, problems: &mut Problems) -> Option<Service> {
         let before = problems.0.len();
         validate(tree, "", schema::shell(), problems);
-        let target = section(tree, "/target", targets::TABLE, problems);
+        let target = section(tree, "/target", targets::TABLE, self.deployment, problems);
         let identity = target.as_ref().and_then(|target| (target.kind.identities)(&target.settings, self.region).pop());
         if let Some(identity) = &identity {
             let origin = self.blame(tree, "/target", &["cluster", "service"]);
@@ -201,7 +203,8 @@ impl Context<'_> {
             }
             let mut tree = tree.clone();
             let given = tree.value.pointer_mut(&pointer).and_then(|it| it.as_object_mut()?.remove("name"));
-            let Some(section) = section(&tree, &pointer, sources::TABLE, problems) else { continue };
+            let section = section(&tree, &pointer, sources::TABLE, self.deployment, problems);
+            let Some(section) = section else { continue };
             let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
             let parts: Vec<_> =
                 tree.value["sources"][number].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
@@ -232,6 +235,7 @@ pub(super) fn section<P: ?Sized>(
     tree: &Tree,
     pointer: &str,
     table: &'static [Entry<P>],
+    deployment: &Deployment,
     problems: &mut Problems,
 ) -> Option<Section<P>> {
     let at_type = format!("{pointer}/type");
@@ -264,7 +268,9 @@ pub(super) fn section<P: ?Sized>(
             settings.set(&new, value, origin);
         }
     }
-    validate(&settings, pointer, &(kind.schema)(), problems);
+    let schema = (kind.schema)();
+    validate(&settings, pointer, &schema, problems);
+    deployment.refuse_references(&settings, pointer, &schema, problems);
     let settings_only = settings.value.pointer(pointer)?.clone();
     if before == problems.0.len() {
         for (problem, remedy) in (kind.check)(&settings_only) {

@@ -172,6 +172,20 @@ fn report(error: &ValidationError<'_>, tree: &Tree, pointer: &str, schema: &Valu
     }
 }
 
+/// The pointers of the texts that a schema marks as secret.
+pub(super) fn secrets(schema: &Value, value: &Value) -> Vec<String> {
+    if schema["writeOnly"].as_bool() == Some(true) && value.is_string() {
+        return vec![String::new()];
+    }
+    let below = |key: String, schema: &Value, value: &Value| {
+        secrets(schema, value).into_iter().map(|rest| format!("/{key}{rest}")).collect::<Vec<_>>()
+    };
+    let members = properties(schema).filter_map(|(key, schema)| Some(below(key.to_owned(), schema, value.get(key)?)));
+    let items = value.as_array().into_iter().flatten().enumerate();
+    let items = items.map(|(number, item)| below(number.to_string(), &schema["items"], item));
+    members.chain(items).flatten().collect()
+}
+
 /// The schema of the value at a pointer below a schema's own value.
 fn at_path(schema: &Value, pointer: &str) -> Value {
     let mut here = schema;

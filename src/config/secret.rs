@@ -64,6 +64,11 @@ impl JsonSchema for Secret<String> {
     }
 }
 
+/// Whether a secret's text says where the secret is, in place of what it is.
+pub(super) fn is_reference(text: &str) -> bool {
+    ["env:", "file:", "secretsmanager:", "ssm:"].iter().any(|scheme| text.starts_with(scheme))
+}
+
 impl Secret<String> {
     /// Returns the text itself, or what `env:NAME` or `file:PATH` refers to, without the newline that files end with.
     ///
