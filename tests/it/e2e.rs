@@ -3,6 +3,7 @@
 mod crash;
 mod curve;
 mod failures;
+mod http;
 mod overlap;
 mod permissions;
 mod secrets;
