@@ -83,8 +83,9 @@ async fn a_number_of_another_time_never_scales_in() {
         server.answer(reply);
         let answer = function.invoke(json!({}), TIMEOUT_MS).await;
         assert_eq!(world.desired().await, 50, "{kind}: {answer:?}");
-        let shown = format!("{answer:?} {}", function.stdout());
-        assert!(shown.contains(kind), "{kind}: {answer:?}");
+        let record = function.json_lines().into_iter().rev().find_map(|line| line.get("record").cloned());
+        let reason = record.expect("a record was logged")["decision"]["reasons"][0].clone();
+        assert_eq!(reason["kind"], kind, "{reason}");
     }
     server.answer(at(0));
     function.invoke(json!({}), TIMEOUT_MS).await.expect_ok();
