@@ -23,6 +23,8 @@ pub mod error;
 pub mod handler;
 pub mod iam;
 pub mod logging;
+#[cfg(feature = "http_json")]
+mod net;
 pub mod notifiers;
 pub mod record;
 #[cfg_attr(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Vars};
+use crate::config::{Config, Network, Vars};
 use crate::error::Result;
 use crate::secrets::{Places, Secrets};
 
@@ -14,6 +14,8 @@ pub struct Shared {
     secrets: Secrets,
     #[cfg(feature = "aws")]
     pub(crate) aws: crate::aws::Aws,
+    #[cfg(feature = "http_json")]
+    pub(crate) http: Arc<crate::net::Http>,
 }
 
 impl Shared {
@@ -23,23 +25,35 @@ impl Shared {
         {
             let (profile, endpoint) = (config.profile.as_deref(), config.endpoint.as_deref());
             let access = crate::aws::Access { region: &config.region, profile, endpoint };
-            Self::over(vars, crate::aws::Aws::new(access, function_arn).await, &config.region)
+            Self::over(vars, crate::aws::Aws::new(access, function_arn).await, &config.region, &config.network)
         }
         #[cfg(not(feature = "aws"))]
         {
             let _ = function_arn;
-            Self { region: config.region.clone(), secrets: Secrets::new(Places { vars }) }
+            Self {
+                region: config.region.clone(),
+                secrets: Secrets::new(Places { vars }),
+                #[cfg(feature = "http_json")]
+                http: crate::net::Http::new(&config.network).into(),
+            }
         }
     }
 
     #[cfg(feature = "aws")]
-    fn over(vars: Arc<dyn Vars>, aws: crate::aws::Aws, region: &str) -> Self {
+    fn over(vars: Arc<dyn Vars>, aws: crate::aws::Aws, region: &str, network: &Network) -> Self {
+        let _ = network;
         let places = Places {
             vars,
             #[cfg(any(feature = "secretsmanager", feature = "ssm"))]
             sdk: aws.sdk(region),
         };
-        Self { region: region.to_owned(), secrets: Secrets::new(places), aws }
+        Self {
+            region: region.to_owned(),
+            secrets: Secrets::new(places),
+            aws,
+            #[cfg(feature = "http_json")]
+            http: crate::net::Http::new(network).into(),
+        }
     }
 
     /// The secrets that settings refer to. A clone shares them, for adapters to keep.
@@ -53,7 +67,11 @@ impl Shared {
         let same_profile = self.aws.profile == config.profile;
         #[cfg(not(feature = "aws"))]
         let same_profile = true;
-        self.region == config.region && same_profile
+        #[cfg(feature = "http_json")]
+        let same_network = *self.http.network() == config.network;
+        #[cfg(not(feature = "http_json"))]
+        let same_network = true;
+        self.region == config.region && same_profile && same_network
     }
 
     /// The account of the credentials: from the function's own ARN, or asked for once.
@@ -71,12 +89,18 @@ impl Shared {
     #[cfg(test)]
     pub fn for_wire(endpoint: &str) -> Self {
         let vars = Arc::new(std::collections::BTreeMap::<String, String>::new());
+        let network = Network { local_addresses: true, plain_http: true, ..Network::default() };
         #[cfg(feature = "aws")]
-        return Self::over(vars, crate::aws::Aws::for_wire(endpoint), "us-east-1");
+        return Self::over(vars, crate::aws::Aws::for_wire(endpoint), "us-east-1", &network);
         #[cfg(not(feature = "aws"))]
         {
-            let _ = endpoint;
-            Self { region: "us-east-1".to_owned(), secrets: Secrets::new(Places { vars }) }
+            let _ = (endpoint, &network);
+            Self {
+                region: "us-east-1".to_owned(),
+                secrets: Secrets::new(Places { vars }),
+                #[cfg(feature = "http_json")]
+                http: crate::net::Http::new(&network).into(),
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::deployment::{Deployment, refuse_unlisted, state};
+use super::deployment::{Deployment, network, refuse_unlisted, state};
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::rules::{rules, with_whole_numbers};
@@ -30,6 +30,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
     let deployment = Deployment::read(&layers, &mut problems);
     let services = services(&layers, &deployment, &region, &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
+    let network = network(input.vars, &mut problems);
     let asked = layers.services.as_ref().map_or(1, |list| list.value.as_array().map_or(0, Vec::len));
     if problems.0.is_empty() && services.len() != asked {
         let origin = layers.services.as_ref().map_or(Origin::new(&Layer::Default, "config"), |list| list.origin(""));
@@ -51,6 +52,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
                 endpoint,
                 fleet,
                 document: Location::of(input.vars),
+                network,
             })
         }
         _ => Err(problems),
@@ -188,7 +190,7 @@ impl Context<'_> {
     fn service(&self, tree: &Tree, problems: &mut Problems) -> Option<Service> {
         let before = problems.0.len();
         validate(tree, "", schema::shell(), problems);
-        let target = section(tree, "/target", targets::TABLE, problems);
+        let target = section(tree, "/target", targets::TABLE, self.deployment, problems);
         let identity = target.as_ref().and_then(|target| (target.kind.identities)(&target.settings, self.region).pop());
         if let Some(identity) = &identity {
             let origin = self.blame(tree, "/target", &["cluster", "service"]);
@@ -229,7 +231,8 @@ impl Context<'_> {
             }
             let mut tree = tree.clone();
             let given = tree.value.pointer_mut(&pointer).and_then(|it| it.as_object_mut()?.remove("name"));
-            let Some(section) = section(&tree, &pointer, sources::TABLE, problems) else { continue };
+            let section = section(&tree, &pointer, sources::TABLE, self.deployment, problems);
+            let Some(section) = section else { continue };
             let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
             let parts: Vec<_> =
                 tree.value["sources"][number].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
@@ -260,6 +263,7 @@ pub(super) fn section<P: ?Sized>(
     tree: &Tree,
     pointer: &str,
     table: &'static [Entry<P>],
+    deployment: &Deployment,
     problems: &mut Problems,
 ) -> Option<Section<P>> {
     let at_type = format!("{pointer}/type");
@@ -294,6 +298,7 @@ pub(super) fn section<P: ?Sized>(
     }
     let schema = (kind.schema)();
     validate(&settings, pointer, &schema, problems);
+    deployment.refuse_references(&settings, pointer, &schema, problems);
     let settings_only = settings.value.pointer(pointer)?.clone();
     refuse_broken_references(&schema, &settings, pointer, problems);
     if before == problems.0.len() {
@@ -324,8 +329,9 @@ mod tests {
     fn read(password: &str) -> (Option<Section<dyn Source>>, Problems) {
         let mut problems = Problems::default();
         let source = json!({ "type": "locked", "password": password });
-        let tree = Tree::from(json!({ "sources": [source] }), Origin::new(&Layer::Event, "config"));
-        let section = section(&tree, "/sources/0", TABLE, &mut problems);
+        let file = Layer::File("tidegate.yaml".to_owned());
+        let tree = Tree::from(json!({ "sources": [source] }), Origin::new(&file, "config"));
+        let section = section(&tree, "/sources/0", TABLE, &Deployment::default(), &mut problems);
         (section, problems)
     }
 
@@ -334,7 +340,7 @@ mod tests {
         let (section, problems) = read("secretsmanager:can ary");
         assert!(section.is_none());
         let [problem] = &problems.0[..] else { panic!("{problems:?}") };
-        assert_eq!((problem.path.as_str(), problem.origin.as_str()), ("config.sources[0].password", "event"));
+        assert_eq!((problem.path.as_str(), problem.origin.as_str()), ("config.sources[0].password", "tidegate.yaml"));
         assert!(problem.remedy.contains("secretsmanager:NAME-or-ARN"), "{problem}");
         assert!(!problem.to_string().contains("ary"), "{problem}");
         for password in ["secretsmanager:orders#password@AWSPREVIOUS", "ssm:/orders", "env:A", "a:b@c"] {

@@ -39,6 +39,18 @@ const ABOUT: &[(&str, &str, &str)] = &[
         "all",
         "Which sources may be read, such as `sqs:*/orders`; `*` stands for any text. A payload may only narrow it.",
     ),
+    (
+        "ALLOWED_SECRETS",
+        "none",
+        "Which references to secrets a payload may use, such as `env:ORDERS_*`; `*` stands for any text. The deployment's own need no permit.",
+    ),
+    (
+        "ALLOW_LOCAL_ADDRESSES",
+        "`false`",
+        "Whether URLs may name this machine itself. Link-local and metadata addresses are refused always.",
+    ),
+    ("ALLOW_PLAIN_HTTP", "`false`", "Whether URLs may be `http://`, without TLS."),
+    ("ALLOW_INSECURE_TLS", "`false`", "Whether a source may set `insecure_tls`. Each tick then warns."),
     ("STATE_PREFIX", "`tidegate/`", "What the keys of the state's objects begin with."),
     ("STATE_DIR", "`tidegate-state`", "The folder of the state's files, outside Lambda."),
     ("FLEET", "none", "One state document for all services, under this name, instead of one for each target."),

@@ -11,6 +11,7 @@ pub mod docs;
 mod env;
 mod file;
 mod layer;
+mod limits;
 mod location;
 mod origin;
 mod reference;
@@ -62,6 +63,21 @@ pub struct Config {
     pub fleet: Option<String>,
     /// Where the document is that `CONFIG` names, if it is neither inline nor a file.
     pub document: Option<Location>,
+    /// What the deployment permits of URLs.
+    pub network: Network,
+}
+
+/// What the deployment permits of the URLs that a configuration names. A payload has no part in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Whether this machine itself may be asked, 127.0.0.0/8 and ::1: `ALLOW_LOCAL_ADDRESSES`.
+    pub local_addresses: bool,
+    /// Whether http without TLS may be used: `ALLOW_PLAIN_HTTP`.
+    pub plain_http: bool,
+    /// Whether a source may ask not to verify certificates: `ALLOW_INSECURE_TLS`.
+    pub insecure_tls: bool,
+    /// The Lambda Runtime API, `HOST:PORT`, which is never asked: `AWS_LAMBDA_RUNTIME_API`, Lambda's own variable.
+    pub runtime_api: Option<String>,
 }
 
 /// One service to scale.
@@ -107,6 +123,10 @@ pub struct Input<'a> {
 /// Everything that is wrong with it, at once.
 pub fn load(input: Input<'_>) -> Result<Config, Problems> {
     let mut problems = Problems::default();
+    if let Some(problem) = limits::problem(input.event) {
+        problems.0.push(problem);
+        return Err(problems);
+    }
     let layers = layer::read(input, &mut problems);
     check::config(layers, input, problems)
 }

@@ -5,6 +5,7 @@ mod curve;
 mod dynamodb;
 mod failures;
 mod guards;
+mod http;
 mod overlap;
 mod permissions;
 mod references;

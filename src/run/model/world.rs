@@ -219,6 +219,7 @@ pub(super) fn config(rules: &Value) -> Config {
         endpoint: None,
         fleet: None,
         document: None,
+        network: crate::config::Network::default(),
     }
 }
 

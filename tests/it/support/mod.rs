@@ -1,6 +1,7 @@
 //! What tests share.
 
 pub mod emulator;
+pub mod http;
 pub mod proxy;
 pub mod runtime_api;
 
