@@ -75,7 +75,7 @@ pub async fn save(
     now: Timestamp,
 ) -> Result<Loaded> {
     let (seq, mut services) = match &over.document {
-        Some(document) => (document.seq + 1, document.services.clone()),
+        Some(document) => (document.seq.saturating_add(1), document.services.clone()),
         None => (1, BTreeMap::new()),
     };
     let cutoff = now.saturating_sub(FORGOTTEN_AFTER).unwrap_or(Timestamp::MIN);
