@@ -26,7 +26,7 @@ use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, account_of, failure, region_of};
 use crate::core::TargetStatus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::iam::{Place, Statement, is_account};
+use crate::iam::{Place, Statement, is_account, is_region};
 use crate::shared::Shared;
 
 /// DescribeServices takes at most ten services a call.
@@ -110,6 +110,9 @@ fn check(settings: &Value) -> Vec<(String, String)> {
     if !is_plain(cluster, "cluster") || !is_plain(service, "service") {
         return problem("has a cluster or service that is neither a name nor an ARN of ECS", "give its name or ARN");
     }
+    if !settings.region.as_deref().is_none_or(is_region) {
+        return problem("has a region that is none", "give one such as eu-west-1");
+    }
     if let (Some(one), Some(other)) = (parts(cluster), parts(service))
         && one != other
     {
@@ -139,7 +142,7 @@ fn is_arn(given: &str, kind: &str) -> bool {
     path[0] == kind
         && has_names
         && is_account(account)
-        && !region.is_empty()
+        && is_region(region)
         && path[1..].iter().all(|name| is_name(name))
 }
 
