@@ -25,6 +25,7 @@ use tokio::sync::OnceCell;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::iam::is_account;
 
 /// Clients' settings, the account, and what was looked up once.
 #[derive(Debug)]
@@ -97,13 +98,13 @@ impl Aws {
             let during = "asking for the account of the credentials";
             let answer = client.get_caller_identity().send().await;
             let answer = answer.map_err(|error| failure("sts:GetCallerIdentity", during.to_owned(), error))?;
-            let account = answer.account().map(str::to_owned);
+            let account = answer.account().filter(|account| is_account(account)).map(str::to_owned);
             account.ok_or_else(|| Error::new(ErrorKind::Malformed, during, "the answer has no account"))
         };
         self.account.get_or_try_init(ask).await.cloned()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_wire(endpoint: &str) -> Self {
         use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
 
