@@ -8,6 +8,7 @@ mod config;
 mod e2e;
 mod properties;
 mod scenarios;
+mod soak;
 mod support;
 mod tidy;
 mod vectors;

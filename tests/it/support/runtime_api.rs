@@ -131,6 +131,11 @@ impl Function {
         Invocation { request_id, task }
     }
 
+    /// The process's id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
     /// Kills the process with SIGKILL and returns when it is gone, its connections closed.
     pub async fn kill(&self) -> ExitStatus {
         self.process.kill().await
