@@ -125,6 +125,13 @@ impl Aws {
             queue_urls: QueueUrls::default(),
         }
     }
+
+    /// The same with a client that never reaches the network.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn with_client(mut self, client: SharedHttpClient) -> Self {
+        self.sdk = self.sdk.into_builder().http_client(client).build();
+        self
+    }
 }
 
 /// One pool of connections for all clients of the process. Without it every client would have its own, and every tick

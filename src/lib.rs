@@ -10,6 +10,8 @@
 //! Read in this order: [`core`] decides, [`run`](mod@run) ticks, [`config`] says what to do, [`adapter`] is how
 //! [`sources`], [`targets`], [`stores`] and [`notifiers`] are known, [`handler`] is one invocation.
 #![warn(missing_docs)]
+// `fuzzing` is set by cargo-fuzz, and only Cargo.toml could say that it is known.
+#![allow(unexpected_cfgs, reason = "cfg(fuzzing)")]
 
 pub mod adapter;
 #[cfg(feature = "aws")]
@@ -20,6 +22,8 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod handler;
 pub mod iam;
 pub mod logging;

@@ -44,7 +44,7 @@ impl Shared {
     }
 
     /// Shares for a test: everything AWS goes to this endpoint, once, with made-up credentials.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn for_wire(endpoint: &str) -> Self {
         let _ = endpoint;
         Self {
@@ -52,5 +52,13 @@ impl Shared {
             #[cfg(feature = "aws")]
             aws: crate::aws::Aws::for_wire(endpoint),
         }
+    }
+
+    /// The same for a client that never reaches the network.
+    #[cfg(all(feature = "aws", any(test, fuzzing)))]
+    pub(crate) fn for_client(client: aws_smithy_runtime_api::client::http::SharedHttpClient) -> Self {
+        let mut shared = Self::for_wire("http://127.0.0.1:9");
+        shared.aws = shared.aws.with_client(client);
+        shared
     }
 }

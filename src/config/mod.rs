@@ -25,6 +25,8 @@ use crate::sources::Source;
 use crate::stores::Store;
 use crate::targets::Target;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};
 pub(crate) use file::parse as parse_document;
 pub use origin::{Layer, Origin, Problem, Problems};
