@@ -326,6 +326,7 @@ mod tests {
             "HTTPS://SQS.us-east-1.amazonaws.com/123456789012/orders".to_owned(),
             "arn:aws:sns:us-east-1:123456789012:orders".to_owned(),
             "arn:aws:sqs:us-west-2".to_owned(),
+            "arn:aws:sqs:example.com/:123456789012:orders".to_owned(),
             "a/b".to_owned(),
             "*".to_owned(),
             "or ders".to_owned(),
@@ -333,6 +334,14 @@ mod tests {
         ] {
             assert_eq!(Queue::parse(&given, "us-east-1"), None, "{given}");
         }
+    }
+
+    #[test]
+    fn a_region_that_would_change_the_host_is_refused() {
+        for region in ["example.com/", "us-east-1/x", "US", "a b"] {
+            assert_eq!(check(&json!({ "queue": "orders", "region": region })).len(), 1, "{region}");
+        }
+        assert_eq!(check(&json!({ "queue": "orders", "region": "eu-west-1" })), []);
     }
 
     #[test]

@@ -419,12 +419,15 @@ mod tests {
             "arn:aws:eks:us-east-1:123456789012:cluster/prod",
             "ARN:aws:ecs:us-east-1:123456789012:cluster/prod",
             "arn:aws:ecs:us-east-1::cluster/prod",
+            "arn:aws:ecs:example.com/:123456789012:cluster/prod",
             "secret/prod",
             "*",
         ] {
             assert_eq!(problems(cluster, "orders"), 1, "{cluster}");
         }
         assert_eq!(problems("prod", "orders!"), 1);
+        let elsewhere = json!({ "cluster": "prod", "service": "orders", "region": "example.com/" });
+        assert_eq!(check(&elsewhere).len(), 1);
         let other_region = "arn:aws:ecs:eu-west-1:123456789012:cluster/prod";
         assert_eq!(problems(other_region, "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 1);
     }
