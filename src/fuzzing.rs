@@ -5,13 +5,11 @@
 
 mod decisions;
 mod names;
-#[cfg(all(feature = "sqs", feature = "ecs", feature = "s3"))]
 mod replies;
 mod settings;
 
 pub use decisions::{decide, scenario, state};
 pub use names::{names, patterns};
-#[cfg(all(feature = "sqs", feature = "ecs", feature = "s3"))]
 pub use replies::{ecs, s3, sqs, sts};
 pub use settings::{config, event};
 

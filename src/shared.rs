@@ -55,7 +55,7 @@ impl Shared {
     }
 
     /// The same for a client that never reaches the network.
-    #[cfg(all(feature = "aws", any(test, fuzzing)))]
+    #[cfg(all(any(test, fuzzing), feature = "aws"))]
     pub(crate) fn for_client(client: aws_smithy_runtime_api::client::http::SharedHttpClient) -> Self {
         let mut shared = Self::for_wire("http://127.0.0.1:9");
         shared.aws = shared.aws.with_client(client);

@@ -14,9 +14,7 @@ const REGION: &str = "us-east-1";
 pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     pause(text);
-    #[cfg(feature = "sqs")]
     queue(text);
-    #[cfg(feature = "ecs")]
     if let Some((cluster, service)) = text.split_once('\n') {
         target(cluster, service);
     }
@@ -89,7 +87,6 @@ fn identity<P: ?Sized>(kind: &Kind<P>, settings: &serde_json::Value) -> Option<I
     Some(identity)
 }
 
-#[cfg(feature = "sqs")]
 fn queue(text: &str) {
     let kind = find(sources::TABLE, "sqs").expect("it is built in");
     let Some(identity) = identity(kind, &json!({ "queue": text })) else { return };
@@ -107,7 +104,6 @@ fn queue(text: &str) {
     }
 }
 
-#[cfg(feature = "ecs")]
 fn target(cluster: &str, service: &str) {
     let kind = find(targets::TABLE, "ecs").expect("it is built in");
     let Some(identity) = identity(kind, &json!({ "cluster": cluster, "service": service })) else { return };
