@@ -31,6 +31,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::iam::is_account;
 
 /// How AWS is to be reached.
 #[derive(Debug, Clone, Copy)]
@@ -155,13 +156,13 @@ impl Aws {
             let during = "asking for the account of the credentials";
             let answer = client.get_caller_identity().send().await;
             let answer = answer.map_err(|error| failure("sts:GetCallerIdentity", during.to_owned(), error))?;
-            let account = answer.account().map(str::to_owned);
+            let account = answer.account().filter(|account| is_account(account)).map(str::to_owned);
             account.ok_or_else(|| Error::new(ErrorKind::Malformed, during, "the answer has no account"))
         };
         self.account.get_or_try_init(ask).await.cloned()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_wire(endpoint: &str) -> Self {
         use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
 
@@ -183,6 +184,13 @@ impl Aws {
             #[cfg(feature = "ecs")]
             scaled_alone: ScaledAlone::default(),
         }
+    }
+
+    /// The same with a client that never reaches the network.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn with_client(mut self, client: SharedHttpClient) -> Self {
+        self.sdk = self.sdk.into_builder().http_client(client).build();
+        self
     }
 }
 

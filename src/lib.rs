@@ -20,6 +20,8 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod error;
+#[cfg(all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3"))]
+pub mod fuzzing;
 pub mod handler;
 pub mod iam;
 pub mod logging;

@@ -86,7 +86,7 @@ impl Shared {
     }
 
     /// Shares for a test: everything AWS goes to this endpoint, once, with made-up credentials. There are no variables.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn for_wire(endpoint: &str) -> Self {
         let vars = Arc::new(std::collections::BTreeMap::<String, String>::new());
         let network = Network { local_addresses: true, plain_http: true, ..Network::default() };
@@ -102,5 +102,13 @@ impl Shared {
                 http: crate::net::Http::new(&network).into(),
             }
         }
+    }
+
+    /// The same for a client that never reaches the network.
+    #[cfg(all(any(test, fuzzing), feature = "aws"))]
+    pub(crate) fn for_client(client: aws_smithy_runtime_api::client::http::SharedHttpClient) -> Self {
+        let mut shared = Self::for_wire("http://127.0.0.1:9");
+        shared.aws = shared.aws.with_client(client);
+        shared
     }
 }

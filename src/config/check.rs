@@ -13,14 +13,13 @@ use super::{
 use crate::adapter::{Absent, Entry, Section, find};
 use crate::core::Rules;
 use crate::error::ErrorKind;
+use crate::iam::is_region;
 use crate::{sources, targets};
 
 pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -> Result<Config, Problems> {
     let text = |pointer: &str| layers.top.value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let region = text("/region").unwrap_or_else(|| DEFAULT_REGION.to_owned());
-    if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        || region.is_empty()
-    {
+    if !is_region(&region) {
         problems.add(&layers.top.origin("/region"), "is no region", "give one such as eu-west-1");
     }
     // An unreadable document is the one thing to say.

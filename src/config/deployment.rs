@@ -144,7 +144,7 @@ pub(super) fn refuse_unlisted(
 }
 
 /// Whether a text matches a pattern in which `*` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let (first, mut rest) = (parts.next().unwrap_or_default(), parts.collect::<Vec<_>>());
     let Some(last) = rest.pop() else { return pattern == text };

@@ -14,7 +14,7 @@ use super::{Expect, Found, Store, Version};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::failure;
 use crate::error::{Error, ErrorKind, Result};
-use crate::iam::{Place, Statement};
+use crate::iam::{Place, Statement, is_region};
 use crate::shared::Shared;
 
 pub(super) static KIND: Kind<dyn Store> = Kind {
@@ -24,7 +24,7 @@ pub(super) static KIND: Kind<dyn Store> = Kind {
     renamed: &[],
     env: &[],
     schema: schema_of::<Settings>,
-    check: |_| Vec::new(),
+    check,
     identities,
     permissions,
     build,
@@ -50,6 +50,14 @@ struct Settings {
 
 fn tidegate() -> String {
     "tidegate/".to_owned()
+}
+
+fn check(settings: &Value) -> Vec<(String, String)> {
+    let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
+    match settings.region.as_deref().is_none_or(is_region) {
+        true => Vec::new(),
+        false => vec![("has a region that is none".to_owned(), "give one such as eu-west-1".to_owned())],
+    }
 }
 
 fn identities(settings: &Value, region: &str) -> Vec<Identity> {

@@ -10,6 +10,7 @@ mod http;
 mod properties;
 mod safety;
 mod scenarios;
+mod soak;
 mod support;
 mod tidy;
 mod vectors;

@@ -8,7 +8,7 @@ use super::KIND;
 use crate::adapter::{Identity, parse};
 use crate::aws::{account_of, region_of};
 use crate::error::Result;
-use crate::iam::{Place, Statement, is_account};
+use crate::iam::{Place, Statement, is_account, is_region};
 
 /// The settings of an `ecs` target.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -90,6 +90,9 @@ pub(super) fn check(settings: &Value) -> Vec<(String, String)> {
     if !is_plain(cluster, "cluster") || !is_plain(service, "service") {
         return problem("has a cluster or service that is neither a name nor an ARN of ECS", "give its name or ARN");
     }
+    if !settings.region.as_deref().is_none_or(is_region) {
+        return problem("has a region that is none", "give one such as eu-west-1");
+    }
     if let (Some(one), Some(other)) = (parts(cluster), parts(service))
         && one != other
     {
@@ -119,7 +122,7 @@ fn is_arn(given: &str, kind: &str) -> bool {
     path[0] == kind
         && has_names
         && is_account(account)
-        && !region.is_empty()
+        && is_region(region)
         && path[1..].iter().all(|name| is_name(name))
 }
 
@@ -189,12 +192,15 @@ mod tests {
             "arn:aws:eks:us-east-1:123456789012:cluster/prod",
             "ARN:aws:ecs:us-east-1:123456789012:cluster/prod",
             "arn:aws:ecs:us-east-1::cluster/prod",
+            "arn:aws:ecs:example.com/:123456789012:cluster/prod",
             "secret/prod",
             "*",
         ] {
             assert_eq!(problems(cluster, "orders"), 1, "{cluster}");
         }
         assert_eq!(problems("prod", "orders!"), 1);
+        let elsewhere = json!({ "cluster": "prod", "service": "orders", "region": "example.com/" });
+        assert_eq!(check(&elsewhere).len(), 1);
         let other_region = "arn:aws:ecs:eu-west-1:123456789012:cluster/prod";
         assert_eq!(problems(other_region, "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 1);
     }

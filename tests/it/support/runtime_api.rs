@@ -144,6 +144,11 @@ impl Function {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
     }
 
+    /// The process's id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Kills the process with SIGKILL and returns when it is gone, its connections closed.
     pub async fn kill(&self) -> ExitStatus {
         self.process.kill().await
