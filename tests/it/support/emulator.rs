@@ -58,7 +58,7 @@ impl World {
         let endpoint = std::env::var(var)
             .unwrap_or_else(|_| panic!("{var} is not set: run scripts/test, which starts what tests need"));
         let address = endpoint.trim_start_matches("http://").parse().expect("an address and a port");
-        let sdk = sdk(&endpoint, Credentials::new(ACCOUNT, "test", None, None, "test"));
+        let sdk = sdk(&endpoint);
         let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
         let world = Self {
             address,
@@ -137,39 +137,19 @@ impl World {
     /// Makes the service one that was first seen long ago, so that no cooldown runs from first sight.
     pub async fn rest(&self) {
         let id = format!("ecs:{REGION}/{}/{name}/{name}", self.account, name = self.name);
-        let state = json!({
-            "schema_version": 1, "seq": 1, "writer": "test", "saved_at": "2026-01-01T00:00:00Z",
-            "services": { id: { "since": "2026-01-01T00:00:00Z" } },
-        });
-        let body = serde_json::to_vec(&state).expect("it serializes");
+        let body = serde_json::to_vec(&rested(&id)).expect("it serializes");
         let request = self.s3.put_object().bucket(&self.name).key(self.state_key()).body(body.into());
         request.send().await.expect("the state can be written");
     }
 
     /// The function's environment: StepScale's names, this corner's resources, root's credentials, and `more` on top.
     pub fn env(&self, endpoint: &str, more: &[(&str, &str)]) -> Env {
-        let own = [
-            ("ECS_CLUSTER", self.name.as_str()),
-            ("SERVICE_NAME", &self.name),
-            ("SQS_QUEUE_URL", &self.queue_url),
-            ("S3_CONFIG_BUCKET", &self.name),
-            ("AWS_REGION", REGION),
-            ("AWS_ENDPOINT_URL", endpoint),
-            ("AWS_ACCESS_KEY_ID", ACCOUNT),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-        ];
-        let mut env: Env = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        for (name, value) in more {
-            env.retain(|(old, _)| old != name);
-            env.push(((*name).to_owned(), (*value).to_owned()));
-        }
-        env
+        environment(endpoint, [&self.name, &self.name, &self.queue_url, &self.name], more)
     }
 
     /// The real `bootstrap` under the Runtime API.
     pub async fn function(&self, env: &Env) -> Function {
-        let arn = format!("arn:aws:lambda:{REGION}:{}:function:tidegate", self.account);
-        RuntimeApi::start().await.with_arn(&arn).spawn(Path::new(env!("CARGO_BIN_EXE_bootstrap")), env)
+        function(self.account, env).await
     }
 
     /// Credentials of a new role that has exactly this policy, as environment variables.
@@ -227,7 +207,43 @@ impl World {
     }
 }
 
-fn sdk(endpoint: &str, credentials: Credentials) -> SdkConfig {
+/// The environment of every function under test, with `more` on top.
+pub fn environment(endpoint: &str, [cluster, service, queue, bucket]: [&str; 4], more: &[(&str, &str)]) -> Env {
+    let own = [
+        ("ECS_CLUSTER", cluster),
+        ("SERVICE_NAME", service),
+        ("SQS_QUEUE_URL", queue),
+        ("S3_CONFIG_BUCKET", bucket),
+        ("AWS_REGION", REGION),
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ACCESS_KEY_ID", ACCOUNT),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ];
+    let mut env: Env = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    for (name, value) in more {
+        env.retain(|(old, _)| old != name);
+        env.push(((*name).to_owned(), (*value).to_owned()));
+    }
+    env
+}
+
+/// The real `bootstrap` under the Runtime API.
+pub async fn function(account: &str, env: &Env) -> Function {
+    let arn = format!("arn:aws:lambda:{REGION}:{account}:function:tidegate");
+    RuntimeApi::start().await.with_arn(&arn).spawn(Path::new(env!("CARGO_BIN_EXE_bootstrap")), env)
+}
+
+/// A document in which a service was first seen long ago.
+pub fn rested(id: &str) -> Value {
+    json!({
+        "schema_version": 1, "seq": 1, "writer": "test", "saved_at": "2026-01-01T00:00:00Z",
+        "services": { id: { "since": "2026-01-01T00:00:00Z" } },
+    })
+}
+
+/// The settings of a client of the test's own, which is root.
+pub fn sdk(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new(ACCOUNT, "test", None, None, "test");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
@@ -236,7 +252,7 @@ fn sdk(endpoint: &str, credentials: Credentials) -> SdkConfig {
         .build()
 }
 
-fn s3(sdk: &SdkConfig) -> aws_sdk_s3::Client {
+pub fn s3(sdk: &SdkConfig) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(sdk).force_path_style(true).build())
 }
 
