@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Tick;
 use super::read::{Group, Member, ask_together, unreadable};
 use crate::call::{TIME_TO_ACT, TIME_TO_ANNOUNCE, together};
-use crate::core::{Answer, Decision, Observation, Past, Reason, State, Unreadable, decide};
+use crate::core::{Answer, Decision, Direction, Observation, Past, Reason, State, Unreadable, decide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Failure, Outcome, Record};
 use crate::stores::Store;
@@ -145,7 +145,12 @@ async fn announce(
         }
         // Another service's change in the same document is none of ours: merge it and try again. A change of the same
         // service means that somebody else is acting on it, and we stop for it.
-        base = document::load(store, key).await?;
+        let found = document::load(store, key).await?;
+        // Refused although nothing new is there: another write is under way, and we stop for it.
+        if found.expect == base.expect {
+            break;
+        }
+        base = found;
         ours.retain(|service, _| base.state(service) == loaded.state(service));
         if ours.is_empty() {
             break;
@@ -167,6 +172,10 @@ async fn look_again(tick: &Tick<'_>, drafts: &mut [Draft]) {
     for (draft, status) in acting.iter_mut().zip(statuses) {
         let current = draft.decision.as_ref().map(|decision| decision.current);
         match status {
+            Ok(status) if status.rolling_out && draft.scales_in() => {
+                draft.outcome = Outcome::Superseded;
+                draft.warnings.push("a deployment began meanwhile".to_owned());
+            }
             Ok(status) if Some(status.desired) == current => {}
             Ok(status) => {
                 draft.outcome = Outcome::Superseded;
@@ -203,10 +212,9 @@ async fn act(tick: &Tick<'_>, drafts: &mut [Draft]) {
     }
 }
 
-/// Notes that the announced changes were made. Nothing depends on it: the next tick sees the count itself.
+/// Notes that the announced changes were made, or cannot be made. Nothing depends on it: the next tick sees the count itself.
 async fn confirm(tick: &Tick<'_>, key: &str, store: &dyn Store, announced: &Loaded, drafts: &mut [Draft]) {
-    let done = |draft: &&mut Draft| matches!(draft.outcome, Outcome::Changed | Outcome::AlreadyThere);
-    let mut done: Vec<_> = drafts.iter_mut().filter(done).collect();
+    let mut done: Vec<_> = drafts.iter_mut().filter(|draft| draft.is_over()).collect();
     if done.is_empty() {
         return;
     }
@@ -216,7 +224,7 @@ async fn confirm(tick: &Tick<'_>, key: &str, store: &dyn Store, announced: &Load
     let states = done.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?)));
     let save = document::save(store, key, announced, states, tick.name, tick.now);
     if let Err(error) = tick.call.run("confirming a change", save).await {
-        let warning = format!("the change was made, but not noted as made; the next tick recognizes it: {error}");
+        let warning = format!("what became of the change was not noted; the next tick recognizes it: {error}");
         done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
     }
 }
@@ -226,8 +234,23 @@ impl Draft {
         self.decision.as_ref().is_some_and(|decision| decision.direction().is_some())
     }
 
+    fn scales_in(&self) -> bool {
+        self.decision.as_ref().is_some_and(|decision| decision.direction() == Some(Direction::In))
+    }
+
     fn is_about_to_act(&self) -> bool {
         self.acts() && self.outcome == Outcome::Held
+    }
+
+    /// Whether nothing is left to be done of what was announced: it was made, or the target refuses it for good.
+    fn is_over(&self) -> bool {
+        let is_final = |failure: &Failure| matches!(failure.kind, ErrorKind::Refused | ErrorKind::NotFound);
+        match self.outcome {
+            Outcome::Changed | Outcome::AlreadyThere => true,
+            // The failure to act is the last one.
+            Outcome::Failed => self.acts() && self.failures.last().is_some_and(is_final),
+            _ => false,
+        }
     }
 
     fn fail(&mut self, error: &Error) {

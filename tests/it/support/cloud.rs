@@ -108,7 +108,9 @@ impl Cloud {
     /// Looks at a service of the usual cluster, or changes it.
     pub fn service<T>(&self, name: &str, change: impl FnOnce(&mut Service) -> T) -> T {
         let place = (REGION.to_owned(), ACCOUNT.to_owned(), CLUSTER.to_owned());
-        self.with(|state| change(state.clusters.get_mut(&place).and_then(|all| all.get_mut(name)).expect("it is there")))
+        self.with(|state| {
+            change(state.clusters.get_mut(&place).and_then(|all| all.get_mut(name)).expect("it is there"))
+        })
     }
 
     /// Sets how many messages wait in a queue.

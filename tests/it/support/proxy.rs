@@ -371,7 +371,8 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let client = stream.try_clone().expect("sharing the stream");
     let stream = TokioIo::new(TcpStream::from_std(stream).expect("giving the stream back"));
     let service = service_fn(|request| shared.handle(&client, request));
-    let connection = hyper::server::conn::http1::Builder::new().auto_date_header(false).serve_connection(stream, service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().auto_date_header(false).serve_connection(stream, service);
     tokio::select! {
         // A connection that breaks is either scripted or the client's end.
         _ = connection => {}

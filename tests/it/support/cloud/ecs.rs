@@ -28,14 +28,18 @@ pub fn answer(state: &mut State, caller: &Caller, action: &str, input: &Value) -
             let (found, missing): (Vec<_>, Vec<_>) = asked.into_iter().partition(|name| cluster.contains_key(name));
             let include = texts(&input["include"]);
             let found: Vec<_> = found.iter().map(|name| shown(&place, name, &cluster[name], &include)).collect();
-            let missing: Vec<_> =
-                missing.iter().map(|name| json!({ "arn": arn(&place, "service", name), "reason": "MISSING" })).collect();
+            let missing: Vec<_> = missing
+                .iter()
+                .map(|name| json!({ "arn": arn(&place, "service", name), "reason": "MISSING" }))
+                .collect();
             Ok(json!({ "services": found, "failures": missing }))
         }
         "UpdateService" => {
             let name = leaf(&input["service"]);
             match cluster.get_mut(&name) {
-                Some(service) => update(service, input).map(|()| json!({ "service": shown(&place, &name, service, &[]) })),
+                Some(service) => {
+                    update(service, input).map(|()| json!({ "service": shown(&place, &name, service, &[]) }))
+                }
                 None => refuse("ServiceNotFoundException", "Service not found."),
             }
         }
@@ -124,11 +128,7 @@ fn list_tasks(place: &Place, service: &Service, input: &Value) -> Result<Value, 
     Ok(page)
 }
 
-fn protection<'a>(
-    place: &Place,
-    services: impl Iterator<Item = &'a Service>,
-    input: &Value,
-) -> Result<Value, Refusal> {
+fn protection<'a>(place: &Place, services: impl Iterator<Item = &'a Service>, input: &Value) -> Result<Value, Refusal> {
     let asked = texts(&input["tasks"]);
     if TASKS_PER_CALL < asked.len() {
         return refuse("InvalidParameterException", "Tasks must name at most 100 tasks.");

@@ -63,7 +63,7 @@ impl Fault {
 
     /// A redirection to another host.
     pub fn redirect(to: &str) -> Self {
-        Self::Status { status: 307, headers: vec![("location".into(), to.to_owned())], body: String::new() }
+        Self::Status { status: 302, headers: vec![("location".into(), to.to_owned())], body: String::new() }
     }
 
     /// An error as S3 writes it.

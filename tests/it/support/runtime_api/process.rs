@@ -39,6 +39,10 @@ impl Process {
         self.exited().await
     }
 
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child().id()
+    }
+
     pub(super) fn has_exited(&self) -> bool {
         self.exit.borrow().is_some()
     }
