@@ -112,14 +112,14 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
         // What is only to be remembered can wait for the next tick.
         Err(error) => return drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.fail(&error)),
     };
-    let announced = match announced {
+    let (announced, ours) = match announced {
         Ok(announced) => announced,
         Err(error) => {
             return drafts.iter_mut().filter(|draft| draft.state.is_some()).for_each(|draft| draft.fail(&error));
         }
     };
     for draft in drafts.iter_mut().filter(|draft| draft.state.is_some()) {
-        match announced.state(&draft.member.id) == draft.state.as_ref() {
+        match ours.contains_key(&draft.member.id) {
             true => draft.remember(tick),
             false => draft.outcome = Outcome::Conflict,
         }
@@ -129,19 +129,21 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
     confirm(tick, key, store, &announced, drafts).await;
 }
 
-/// Saves the new states, and returns the document as it is then: with them, or with what somebody else wrote in their place.
+/// Saves the new states, and returns the document as it is then, and those of the states that were saved in it.
+///
+/// What somebody else wrote in their place may be equal: two ticks at the same time of day decide the same.
 async fn announce(
     tick: &Tick<'_>,
     key: &str,
     store: &dyn Store,
     loaded: &Loaded,
     news: BTreeMap<String, State>,
-) -> Result<Loaded> {
+) -> Result<(Loaded, BTreeMap<String, State>)> {
     let (mut base, mut ours) = (loaded.clone(), news);
     for _ in 0..ATTEMPTS {
         match document::save(store, key, &base, ours.clone(), tick.name, tick.now).await {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
-            other => return other,
+            saved => return saved.map(|saved| (saved, ours)),
         }
         // Another service's change in the same document is none of ours: merge it and try again. A change of the same
         // service means that somebody else is acting on it, and we stop for it.
@@ -156,7 +158,7 @@ async fn announce(
             break;
         }
     }
-    Ok(base)
+    Ok((base, BTreeMap::new()))
 }
 
 /// Reads the status of every service that is about to change once more, and leaves alone what somebody changed meanwhile.
