@@ -96,15 +96,15 @@ async fn an_answer_without_the_number_is_missing_and_not_zero() {
     let cloud = Cloud::start(0, 50).await;
     cloud.rest(&[ORDERS]);
     let function = cloud.function(&[]).await;
-    let alterations: [(fn(Value) -> Value, &str); 5] = [
-        (without_backlog, "Missing"),
-        (without_attributes, "Missing"),
-        (negative, "Malformed"),
-        (too_large, "Malformed"),
-        (empty, "Malformed"),
+    let alterations = [
+        (Fault::Alter(without_backlog), "Missing"),
+        (Fault::Alter(without_attributes), "Missing"),
+        (Fault::Alter(negative), "Malformed"),
+        (Fault::Alter(too_large), "Malformed"),
+        (Fault::Alter(empty), "Malformed"),
     ];
-    for (number, (alter, kind)) in alterations.into_iter().enumerate() {
-        cloud.fail(READ, 1, Fault::Alter(alter));
+    for (number, (alteration, kind)) in alterations.into_iter().enumerate() {
+        cloud.fail(READ, 1, alteration);
         let (error_type, message) = function.invoke(json!({}), TIMEOUT_MS).await.expect_error();
         assert_eq!((error_type.as_str(), cloud.desired()), (kind, 50), "alteration {number}: {message}");
         assert_eq!(last(&function, ORDERS)["decision"]["reasons"][0]["kind"], kind);

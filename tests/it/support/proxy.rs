@@ -161,9 +161,11 @@ struct State {
     stripped: Vec<HeaderName>,
 }
 
+type Answering = dyn Fn(&request::Parts, &Call) -> Response<Bytes> + Send + Sync;
+
 enum Upstream {
     At(SocketAddr),
-    Within(Box<dyn Fn(&request::Parts, &Call) -> Response<Bytes> + Send + Sync>),
+    Within(Box<Answering>),
 }
 
 struct Shared {
