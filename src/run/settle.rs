@@ -174,7 +174,7 @@ async fn look_again(tick: &Tick<'_>, drafts: &mut [Draft]) {
     for (draft, status) in acting.iter_mut().zip(statuses) {
         let current = draft.decision.as_ref().map(|decision| decision.current);
         match status {
-            Ok(status) if status.rolling_out && draft.scales_in() => {
+            Ok(status) if status.rolling_out && draft.scales_in_a_quiet_service() => {
                 draft.outcome = Outcome::Superseded;
                 draft.warnings.push("a deployment began meanwhile".to_owned());
             }
@@ -236,8 +236,11 @@ impl Draft {
         self.decision.as_ref().is_some_and(|decision| decision.direction().is_some())
     }
 
-    fn scales_in(&self) -> bool {
-        self.decision.as_ref().is_some_and(|decision| decision.direction() == Some(Direction::In))
+    /// Whether tasks are to be removed, and no deployment was under way when that was decided. During one, nothing but the
+    /// bounds removes tasks, and they wait for nothing.
+    fn scales_in_a_quiet_service(&self) -> bool {
+        let is_quiet = self.member.status.as_ref().is_ok_and(|status| !status.rolling_out);
+        is_quiet && self.decision.as_ref().is_some_and(|decision| decision.direction() == Some(Direction::In))
     }
 
     fn is_about_to_act(&self) -> bool {

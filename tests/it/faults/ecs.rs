@@ -293,3 +293,12 @@ async fn a_deployment_that_begins_while_a_scale_in_is_announced_holds_it() {
     assert_eq!((&record["outcome"], cloud.count("UpdateService")), (&json!("superseded"), 0), "{record}");
     assert_eq!((&record["warnings"][0], cloud.desired()), (&json!("a deployment began meanwhile"), 50));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_above_the_bounds_moves_into_them_during_a_deployment_too() {
+    let cloud = Cloud::start(0, 500).await;
+    cloud.rest(&[ORDERS]);
+    cloud.service(ORDERS, |service| service.deployments = vec![Some("IN_PROGRESS"), Some("COMPLETED")]);
+    let record = outcome(&cloud.function(&[]).await).await.expect("nothing fails");
+    assert_eq!((&record["outcome"], cloud.desired()), (&json!("changed"), 300), "{record}");
+}
