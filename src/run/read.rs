@@ -89,11 +89,14 @@ async fn documents(tick: &Tick<'_>) -> Vec<WithIds> {
     }
     let store = tick.config.state.build(tick.shared).map(Arc::<dyn Store>::from).map_err(|error| unreadable(&error));
     let load = |(key, ids): (String, BTreeMap<usize, String>)| {
-        let (store, account) = (store.clone(), account.clone());
+        // A service that states its account does not fail with the question for it.
+        let is_stated = ids.keys().all(|&position| tick.config.services[position].identity.account.is_some());
+        let account = if is_stated { Ok(()) } else { account.clone().map(drop) };
+        let store = store.clone();
         async move {
             let loaded = match (&store, &account) {
                 (_, Err(why)) | (Err(why), _) => Err(why.clone()),
-                (Ok(store), Ok(_)) => {
+                (Ok(store), Ok(())) => {
                     let during = format!("reading state {key:?}");
                     let loaded = tick.call.run(&during, document::load(store.as_ref(), &key)).await;
                     loaded.map_err(|error| unreadable(&error))
