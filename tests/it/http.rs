@@ -136,6 +136,26 @@ async fn a_credential_goes_to_its_host_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn a_refused_password_is_tried_twice_at_most_and_only_if_it_changed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let secret = folder.path().join("token");
+    let server = HttpServer::start(Reply::json(5)).await;
+    let settings = json!({ "url": server.url(), "bearer_token": format!("file:{}", secret.display()) });
+    std::fs::write(&secret, "first").expect("it can be written");
+    let config = configured(LOCAL, &settings, false).expect("valid settings");
+    let shared = Shared::new(&config, std::sync::Arc::new(tidegate::config::Environment), None).await;
+    let source = config.services[0].sources[0].section.build(&shared).expect("it can be built");
+    let logins = || server.seen().matches("authorization: Bearer ").count();
+    source.read().await.expect("it answers");
+    server.answer(Reply::status(401));
+    // Fetched anew it is the same, so that trying it again could only lock the account.
+    assert_eq!((source.read().await.expect_err("it is refused").kind(), logins()), (ErrorKind::Denied, 2));
+    std::fs::write(&secret, "rotated").expect("it can be written");
+    assert_eq!((source.read().await.expect_err("it is refused").kind(), logins()), (ErrorKind::Denied, 4));
+    assert!(server.seen().contains("Bearer rotated"), "{}", server.seen());
+}
+
+#[tokio::test]
 async fn local_addresses_are_refused_before_a_connection_is_made() {
     let server = HttpServer::start(Reply::json(5)).await;
     let port = server.address.port();

@@ -49,6 +49,8 @@ impl SmallAws {
                 self.updates += 1;
                 reply(200, &json!({ "service": self.service() }).to_string())
             }
+            (Some("DescribeScalableTargets"), _) => reply(200, r#"{"ScalableTargets": []}"#),
+            (Some("ListTasks"), _) => reply(200, r#"{"taskArns": []}"#),
             (None, "GET") => match &self.document {
                 Some((version, document)) => with_etag(Response::new(Full::new(document.clone())), *version),
                 None => reply(404, "<Error><Code>NoSuchKey</Code></Error>"),
@@ -165,6 +167,8 @@ async fn start() -> (Function, Arc<Mutex<SmallAws>>, JoinSet<()>) {
         ("MAX_SCALE_DOWN_FACTOR", "0"),
         ("SCALE_OUT_COOLDOWN", "0"),
         ("SCALE_IN_COOLDOWN", "0"),
+        ("ZERO_READINGS", "1"),
+        ("ZERO_SECS", "0"),
         ("AWS_REGION", "us-east-1"),
         ("AWS_ENDPOINT_URL", endpoint.as_str()),
         ("AWS_ACCESS_KEY_ID", "123456789012"),

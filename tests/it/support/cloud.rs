@@ -165,7 +165,10 @@ impl Cloud {
     /// Makes services such as were first seen long ago, so that no cooldown runs from first sight.
     pub fn rest(&self, services: &[&str]) {
         for service in services {
-            self.put(&Self::key_of(service), Some(&rested(&Self::id_of(service)).to_string()));
+            let id = Self::id_of(service);
+            let mut state = rested(&id);
+            state["services"][&id]["count"] = self.desired_of(service).into();
+            self.put(&Self::key_of(service), Some(&state.to_string()));
         }
     }
 
