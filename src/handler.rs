@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
@@ -12,12 +13,16 @@ use tokio::sync::Mutex;
 use crate::adapter::find;
 use crate::call::Call;
 use crate::clock::{Clock, budget};
-use crate::config::{self, Config, Vars};
+use crate::config::{self, Config, Intervals, Vars};
+use crate::core::Pause;
+use crate::daemon::OnExit;
 use crate::error::{Error, ErrorKind};
+use crate::looping::{End, Loop, pause};
 use crate::notifiers::{self, Notifier};
 use crate::record::Record;
-use crate::run::{Memory, Tick, run};
+use crate::run::{Memory, Term, Tick, release, run};
 use crate::shared::Shared;
+use crate::stores::document;
 
 /// What lives as long as the process: where it runs, its clients, its memory.
 #[derive(Debug)]
@@ -25,6 +30,9 @@ pub struct Host {
     vars: Arc<dyn Vars>,
     clock: Arc<dyn Clock>,
     in_lambda: bool,
+    /// What names its loops, unique to the process.
+    holder: String,
+    records_to: &'static str,
     shared: Mutex<Option<Arc<Shared>>>,
     memory: Memory,
 }
@@ -55,9 +63,27 @@ pub struct Answer {
     pub tick: String,
     /// Whether nothing was to be changed.
     pub dry_run: bool,
-    /// What happened to each service.
+    /// How many ticks there were.
+    pub ticks: u32,
+    /// What happened to each service in the last of them.
     pub records: Vec<Record>,
 }
+
+/// One tick of an invocation.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The tick's name.
+    pub name: String,
+    /// What it may take.
+    pub call: Call,
+    /// On what terms a loop leases what it acts on.
+    pub term: Option<Term>,
+    /// What becomes of the counts, in the last tick of a daemon.
+    pub on_exit: Option<OnExit>,
+}
+
+/// What giving leases back may take. An invocation keeps more than that for its end.
+const TIME_TO_RELEASE: Duration = Duration::from_secs(4);
 
 /// Why an invocation failed.
 #[derive(Debug, Clone)]
@@ -85,34 +111,144 @@ impl From<Error> for Failed {
     }
 }
 
+impl Failed {
+    pub(crate) fn bug(message: &str) -> Self {
+        Error::new(ErrorKind::Bug, "", message).into()
+    }
+}
+
 impl Host {
     /// A host that reads this environment and this clock.
     pub fn new(vars: Arc<dyn Vars>, clock: Arc<dyn Clock>, in_lambda: bool) -> Self {
-        Self { vars, clock, in_lambda, shared: Mutex::default(), memory: Memory::default() }
+        let holder = document::unique(if in_lambda { "function" } else { "run" });
+        let records_to = if in_lambda { "stdout" } else { "stderr" };
+        Self { vars, clock, in_lambda, holder, records_to, shared: Mutex::default(), memory: Memory::default() }
     }
 
-    /// Ticks once.
+    /// The same with the records on standard output, for a process whose output is nothing but its log.
+    #[must_use]
+    pub fn with_records_on_stdout(self) -> Self {
+        Self { records_to: "stdout", ..self }
+    }
+
+    /// Handles one invocation: ticks once, or in Lambda with `LOOP_INTERVAL` again and again until its time is over.
     ///
     /// # Errors
     /// A configuration with problems, before anything was tried; or failures of some services, after all were tried.
     pub async fn handle(&self, event: &Value, invocation: Invocation) -> Result<Answer, Failed> {
         let now = self.clock.now();
-        let call = Call::within(budget(invocation.deadline_ms, now));
+        let budget = budget(invocation.deadline_ms, now);
+        let call = Call::within(budget);
+        let config = self.configure(event, invocation.dry_run)?;
+        match config.intervals.filter(|_| self.in_lambda) {
+            Some(intervals) => self.repeat(event, &invocation, &config, intervals, End::after(budget, now)).await,
+            None => {
+                let plan = Plan { name: invocation.id, call, term: None, on_exit: None };
+                self.tick(config, invocation.function_arn.as_deref(), plan).await
+            }
+        }
+    }
+
+    /// Ticks until the end is near.
+    async fn repeat(
+        &self,
+        event: &Value,
+        invocation: &Invocation,
+        config: &Config,
+        intervals: Intervals,
+        end: End,
+    ) -> Result<Answer, Failed> {
+        let Invocation { id, function_arn, dry_run, .. } = invocation;
+        let tick = async |plan: Plan| self.tick(self.configure(event, *dry_run)?, function_arn.as_deref(), plan).await;
+        let mut looped = Loop::new(id, &self.holder, intervals, end, tick);
+        pause(looped.first_wait(config)).await;
+        let mut last = looped.tick().await;
+        while let Some(wait) = looped.next_wait(self.until_ready()) {
+            pause(wait).await;
+            last = looped.tick().await;
+        }
+        for error in self.release(event, *dry_run, &looped.term()).await {
+            tracing::warn!(%error, "a lease was not given back and has to run out");
+        }
+        looped.conclude(last)
+    }
+
+    /// Reads the configuration as it is now.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn configure(&self, event: &Value, dry_run: bool) -> Result<Config, Error> {
         let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda };
         let mut config = config::load(input).map_err(Error::from)?;
-        config.dry_run |= invocation.dry_run;
-        let shared = self.shared(&config, invocation.function_arn.as_deref()).await;
+        config.dry_run |= dry_run;
+        Ok(config)
+    }
+
+    /// Ticks once.
+    ///
+    /// # Errors
+    /// Failures of some services, after all were tried.
+    pub(crate) async fn tick(
+        &self,
+        mut config: Config,
+        function_arn: Option<&str>,
+        plan: Plan,
+    ) -> Result<Answer, Failed> {
+        self.pause_for_exit(&mut config, plan.on_exit);
+        let shared = self.shared(&config, function_arn).await;
         let notifiers = [self.log(&shared)?];
-        let name = invocation.id.as_str();
-        let tick =
-            Tick { config: &config, shared: &shared, memory: &self.memory, notifiers: &notifiers, now, call, name };
+        let tick = Tick {
+            config: &config,
+            shared: &shared,
+            memory: &self.memory,
+            notifiers: &notifiers,
+            now: self.clock.now(),
+            call: plan.call,
+            name: &plan.name,
+            term: plan.term.as_ref().filter(|_| !config.dry_run),
+        };
         // Boxed, since the future of a whole tick is too deep a type for the compiler to lay out inline.
         let records = Box::pin(run(&tick)).await;
-        let answer = Answer { tick: invocation.id, dry_run: config.dry_run, records };
+        let answer = Answer { tick: plan.name, dry_run: config.dry_run, ticks: 1, records };
         match failed(&answer) {
             Some((error_type, message)) => Err(Failed { error_type, message, is_config: false, answer: Some(answer) }),
             None => Ok(answer),
         }
+    }
+
+    /// Asks for the counts that are to be left, by the rule that holds a count for an operator.
+    fn pause_for_exit(&self, config: &mut Config, on_exit: Option<OnExit>) {
+        for service in &mut config.services {
+            let count = match on_exit {
+                None | Some(OnExit::Leave) => None,
+                Some(OnExit::Zero) => Some(0),
+                Some(OnExit::Restore) => self.memory.first_count(&service.identity.to_string()),
+            };
+            service.rules.pause = count.map(Pause::At).or(service.rules.pause);
+        }
+    }
+
+    /// Gives back what a loop leased; returns what could not be given back.
+    pub(crate) async fn release(&self, event: &Value, dry_run: bool, term: &Term) -> Vec<Error> {
+        let config = match self.configure(event, dry_run) {
+            Ok(config) => config,
+            Err(error) => return vec![error],
+        };
+        let shared = self.shared(&config, None).await;
+        let (call, now) = (Call::within(TIME_TO_RELEASE), self.clock.now());
+        let (memory, name, term) = (&self.memory, "release", Some(term).filter(|_| !config.dry_run));
+        let tick = Tick { config: &config, shared: &shared, memory, notifiers: &[], now, call, name, term };
+        Box::pin(release(&tick)).await
+    }
+
+    /// The loops of this process, as their leases name them.
+    pub(crate) fn holder(&self) -> &str {
+        &self.holder
+    }
+
+    /// How long until the targets' interfaces take as many readings as the last tick made.
+    pub(crate) fn until_ready(&self) -> Duration {
+        self.memory.pace.until_ready()
     }
 
     /// The shared clients of earlier invocations where they serve this configuration, so that connections stay warm.
@@ -120,7 +256,10 @@ impl Host {
         let mut shared = self.shared.lock().await;
         match shared.as_ref().filter(|shared| shared.serves(config)) {
             Some(shared) => shared.clone(),
-            None => shared.insert(Arc::new(Shared::new(config, function_arn).await)).clone(),
+            None => {
+                self.memory.forget_store();
+                shared.insert(Arc::new(Shared::new(config, function_arn).await)).clone()
+            }
         }
     }
 
@@ -128,7 +267,7 @@ impl Host {
     fn log(&self, shared: &Shared) -> Result<Box<dyn Notifier>, Error> {
         let missing = |_| Error::new(ErrorKind::Bug, "preparing the log", "it is not in the table of notifiers");
         let kind = find(notifiers::TABLE, "log").map_err(missing)?;
-        (kind.build)(&serde_json::json!({ "to": if self.in_lambda { "stdout" } else { "stderr" } }), shared)
+        (kind.build)(&serde_json::json!({ "to": self.records_to }), shared)
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::core::{Decision, Direction, Reason, Sample, TargetStatus};
 use crate::error::{Error, ErrorKind};
+use crate::stores::Lease;
 
 /// What a tick did with one service.
 #[derive(Debug, Clone, Serialize)]
@@ -27,6 +28,9 @@ pub struct Record {
     pub decision: Option<Decision>,
     /// What became of it.
     pub outcome: Outcome,
+    /// Another loop's lease, where it stood in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// Everything that failed, also where it did not stand in the way.
     pub failures: Vec<Failure>,
     /// What went wrong without consequence for this tick.
@@ -51,6 +55,10 @@ pub enum Outcome {
     Conflict,
     /// The desired count was changed by somebody else while this was decided, so that nothing was set.
     Superseded,
+    /// Another loop acts on the service, so that this one only watches its lease.
+    Standby,
+    /// More is to change than the target's interface takes now; this service's turn comes with a later tick.
+    Deferred,
     /// Nothing was decided, or what was decided could not be done.
     Failed,
 }
@@ -75,6 +83,9 @@ impl Record {
     pub fn message(&self) -> String {
         let Self { service, decision, outcome, .. } = self;
         let failure = || self.failures.first().map_or_else(String::new, |failure| failure.message.clone());
+        if let (Outcome::Standby, Some(Lease { holder, until })) = (outcome, &self.lease) {
+            return format!("{service}: on standby, since the loop {holder} acts, until {until} at least");
+        }
         let Some(decision) = decision else { return format!("{service}: nothing decided: {}", failure()) };
         let (from, to) = (decision.current, decision.desired);
         let verb = match decision.direction() {
@@ -89,7 +100,8 @@ impl Record {
             Outcome::Conflict => format!("left at {from}, since another invocation wrote the state"),
             Outcome::Superseded => "left alone, since somebody else changed the count".to_owned(),
             Outcome::Failed => return format!("{service}: failed to go {from} -> {to}: {}", failure()),
-            Outcome::Held => format!("held at {from}"),
+            Outcome::Deferred => format!("deferred at {from}, since the target takes no more changes now"),
+            Outcome::Held | Outcome::Standby => format!("held at {from}"),
         };
         format!("{service}: {done}: {}", why(&decision.reasons))
     }
@@ -119,6 +131,7 @@ pub(crate) mod tests {
                 reasons: vec![Reason::PriorityOverride { added: 50 }],
             }),
             outcome: Outcome::Changed,
+            lease: None,
             failures: Vec::new(),
             warnings: Vec::new(),
             took_ms: 3,

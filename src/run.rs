@@ -4,21 +4,25 @@
 //! by compare-and-swap before the count is set, so that of any number of overlapping ticks one acts. A crash between the
 //! two is recognised by the next tick in `core`. The confirmation afterwards saves that tick the question; nothing depends on it.
 
+mod lease;
+mod memory;
 mod read;
+mod release;
 mod settle;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 use crate::call::{Call, together};
 use crate::config::Config;
-use crate::core::State;
 use crate::notifiers::Notifier;
 use crate::record::Record;
 use crate::shared::Shared;
+
+pub use lease::Term;
+pub use memory::Memory;
+pub use release::release;
 
 /// One tick's circumstances.
 #[derive(Debug)]
@@ -37,20 +41,8 @@ pub struct Tick<'a> {
     pub call: Call,
     /// The tick's name: the request id of the invocation.
     pub name: &'a str,
-}
-
-/// The last state that this process saw of each service. Used only where `allow_scale_out_without_state` asks for it.
-#[derive(Debug, Default)]
-pub struct Memory(Mutex<BTreeMap<String, State>>);
-
-impl Memory {
-    fn recall(&self, service: &str) -> Option<State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
-    }
-
-    fn keep(&self, service: &str, state: &State) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(service.to_owned(), state.clone());
-    }
+    /// On what terms to lease what is acted on. Only loops do, and only those that are no dry runs.
+    pub term: Option<&'a Term>,
 }
 
 /// Ticks once for every service of the configuration, and returns what happened in the configuration's order.
@@ -58,7 +50,9 @@ impl Memory {
 /// Nothing fails the whole: what fails, fails its own service, and is in its record.
 pub async fn run(tick: &Tick<'_>) -> Vec<Record> {
     let started = Instant::now();
-    let groups = read::everything(tick).await;
+    let mut groups: Vec<_> =
+        read::everything(tick).await.into_iter().map(|group| settle::drafted(tick, group)).collect();
+    settle::ration(tick, &mut groups);
     let settled = together(groups.into_iter().map(|group| settle::group(tick, group, started))).await;
     let mut records: Vec<_> = settled.into_iter().flatten().collect();
     records.sort_by_key(|(position, _)| *position);

@@ -10,6 +10,7 @@ mod deployment;
 pub mod docs;
 mod env;
 mod file;
+mod intervals;
 mod layer;
 mod origin;
 mod rules;
@@ -27,6 +28,7 @@ use crate::targets::Target;
 
 pub use env::{Environment, Vars};
 pub(crate) use file::parse as parse_document;
+pub use intervals::Intervals;
 pub use origin::{Layer, Origin, Problem, Problems};
 pub use secret::Secret;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub endpoint: Option<String>,
     /// One state document for all services, under this name, instead of one for each target.
     pub fleet: Option<String>,
+    /// How often a loop ticks; absent where one invocation is one tick.
+    pub intervals: Option<Intervals>,
 }
 
 /// One service to scale.

@@ -47,6 +47,9 @@ pub struct Rules {
     /// Whether to scale out although the state cannot be read. Another invocation's step may then be repeated, up to the bounds.
     #[serde(default)]
     pub allow_scale_out_without_state: bool,
+    /// What does not change for now: `in`, `out`, `both`, or a number of tasks that is set at once, within the bounds, and kept.
+    #[serde(default)]
+    pub pause: Option<Pause>,
 }
 
 /// The least and the most tasks, both inclusive.

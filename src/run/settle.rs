@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Tick;
@@ -10,12 +11,20 @@ use crate::call::{TIME_TO_ACT, TIME_TO_ANNOUNCE, together};
 use crate::core::{Answer, Decision, Observation, Past, Reason, State, Unreadable, decide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Failure, Outcome, Record};
-use crate::stores::Store;
 use crate::stores::document::{self, Loaded};
+use crate::stores::{Lease, Store};
 use crate::targets::Applied;
 
 /// How often an announcement is merged with what others wrote. Two overlapping invocations of a fleet write twice each.
 const ATTEMPTS: usize = 4;
+
+/// A group with what was decided for its services.
+pub(super) struct Drafted {
+    key: String,
+    store: Option<Arc<dyn Store>>,
+    loaded: Result<Loaded, Unreadable>,
+    drafts: Vec<Draft>,
+}
 
 /// One service with what was decided for it.
 struct Draft {
@@ -24,21 +33,55 @@ struct Draft {
     /// What is to be remembered, where that is more than nothing new.
     state: Option<State>,
     outcome: Outcome,
+    /// Another loop's lease, where it stood in the way.
+    lease: Option<Lease>,
     failures: Vec<Failure>,
     warnings: Vec<String>,
 }
 
+/// Decides for every service of a group.
+pub(super) fn drafted(tick: &Tick<'_>, group: Group) -> Drafted {
+    let Group { key, store, loaded, on_standby, members } = group;
+    let draft = |member| match &on_standby {
+        None => draft(tick, member, &loaded),
+        Some(lease) => {
+            let mut draft = Draft::new(member);
+            draft.stand_by(lease);
+            draft
+        }
+    };
+    let drafts = members.into_iter().map(draft).collect();
+    Drafted { key, store, loaded, drafts }
+}
+
+/// Lets as many changes through as the targets' interfaces take now, the most urgent first. The others are not announced and
+/// wait for the next tick.
+pub(super) fn ration(tick: &Tick<'_>, groups: &mut [Drafted]) {
+    if tick.config.dry_run {
+        return;
+    }
+    let mut acting: Vec<_> =
+        groups.iter_mut().flat_map(|group| &mut group.drafts).filter(|draft| draft.is_about_to_act()).collect();
+    acting.sort_by(|one, other| other.urgency().total_cmp(&one.urgency()));
+    for draft in acting {
+        if !tick.memory.pace.allows_change(&draft.member.service.identity) {
+            draft.outcome = Outcome::Deferred;
+            draft.state = None;
+        }
+    }
+}
+
 /// Settles a group, and returns a record for each of its services with the service's place in the configuration.
-pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Vec<(usize, Record)> {
-    let Group { key, store, loaded, members } = group;
-    let mut drafts: Vec<_> = members.into_iter().map(|member| draft(tick, member, &loaded)).collect();
+pub(super) async fn group(tick: &Tick<'_>, group: Drafted, started: Instant) -> Vec<(usize, Record)> {
+    let Drafted { key, store, loaded, mut drafts } = group;
     match (tick.config.dry_run, loaded, store) {
+        _ if drafts.iter().any(|draft| draft.outcome == Outcome::Standby) => {}
         (true, ..) => drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.outcome = Outcome::DryRun),
         (false, Ok(loaded), Some(store)) => act_with_state(tick, &key, store.as_ref(), loaded, &mut drafts).await,
         // The core proposes a change without state only where the configuration allows it. It is remembered before it is
         // made: a reply may be lost.
         (false, ..) => {
-            drafts.iter().filter(|draft| draft.acts()).for_each(|draft| draft.remember(tick));
+            drafts.iter().filter(|draft| draft.is_about_to_act()).for_each(|draft| draft.remember(tick));
             act(tick, &mut drafts).await;
         }
     }
@@ -50,14 +93,7 @@ fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -
         Ok(loaded) => loaded.state(&member.id).map_or(Past::Absent, |state| Past::Known(state.clone())),
         Err(why) => Past::Unreadable { why: why.clone(), remembered: tick.memory.recall(&member.name()) },
     };
-    let mut draft = Draft {
-        member,
-        decision: None,
-        state: None,
-        outcome: Outcome::Held,
-        failures: Vec::new(),
-        warnings: Vec::new(),
-    };
+    let mut draft = Draft::new(member);
     let status = match &draft.member.status {
         Ok(status) => status.clone(),
         Err(why) => {
@@ -71,6 +107,9 @@ fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -
             return draft;
         }
     };
+    if tick.term.is_some() {
+        tick.memory.note_count(draft.member.name(), status.desired);
+    }
     let seen = Observation { samples: draft.member.samples.clone(), status, protected: None };
     // Total by its tests; were it not, it would still fail this service alone.
     let rules = &draft.member.service.rules;
@@ -104,23 +143,31 @@ fn failure(reason: &Reason) -> Option<Failure> {
 async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: Loaded, drafts: &mut [Draft]) {
     let news: BTreeMap<_, _> =
         drafts.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?))).collect();
-    if news.is_empty() {
+    if news.is_empty() && !tick.lease_is_due(&loaded) {
         return;
     }
     let announced = match tick.call.has_time(TIME_TO_ANNOUNCE) {
         Ok(()) => tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await,
         // What is only to be remembered can wait for the next tick.
-        Err(error) => return drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.fail(&error)),
+        Err(error) => {
+            return drafts.iter_mut().filter(|draft| draft.is_about_to_act()).for_each(|draft| draft.fail(&error));
+        }
     };
     let announced = match announced {
         Ok(announced) => announced,
-        Err(error) => {
-            return drafts.iter_mut().filter(|draft| draft.state.is_some()).for_each(|draft| draft.fail(&error));
-        }
+        Err(error) => return drafts.iter_mut().for_each(|draft| draft.is_not_announced(&error)),
     };
+    if tick.term.is_some() {
+        tick.memory.keep_document(key, &announced);
+    }
+    if let Some(lease) = tick.on_standby(&announced) {
+        return drafts.iter_mut().for_each(|draft| draft.stand_by(&lease));
+    }
     for draft in drafts.iter_mut().filter(|draft| draft.state.is_some()) {
         match announced.state(&draft.member.id) == draft.state.as_ref() {
             true => draft.remember(tick),
+            // What was only to be remembered can wait for the next tick.
+            false if !draft.acts() => {}
             false => draft.outcome = Outcome::Conflict,
         }
     }
@@ -139,6 +186,7 @@ async fn announce(
 ) -> Result<Loaded> {
     let (mut base, mut ours) = (loaded.clone(), news);
     for _ in 0..ATTEMPTS {
+        base.lease = tick.lease_over(&base);
         match document::save(store, key, &base, ours.clone(), tick.name, tick.now).await {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             other => return other,
@@ -147,7 +195,8 @@ async fn announce(
         // service means that somebody else is acting on it, and we stop for it.
         base = document::load(store, key).await?;
         ours.retain(|service, _| base.state(service) == loaded.state(service));
-        if ours.is_empty() {
+        let is_on_standby = tick.on_standby(&base).is_some();
+        if is_on_standby || (ours.is_empty() && !tick.lease_is_due(&base)) {
             break;
         }
     }
@@ -215,13 +264,50 @@ async fn confirm(tick: &Tick<'_>, key: &str, store: &dyn Store, announced: &Load
     }
     let states = done.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?)));
     let save = document::save(store, key, announced, states, tick.name, tick.now);
-    if let Err(error) = tick.call.run("confirming a change", save).await {
-        let warning = format!("the change was made, but not noted as made; the next tick recognizes it: {error}");
-        done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
+    match tick.call.run("confirming a change", save).await {
+        Ok(confirmed) if tick.term.is_some() => tick.memory.keep_document(key, &confirmed),
+        Ok(_) => {}
+        Err(error) => {
+            let warning = format!("the change was made, but not noted as made; the next tick recognizes it: {error}");
+            done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
+        }
     }
 }
 
 impl Draft {
+    fn new(member: Member) -> Self {
+        Self {
+            member,
+            decision: None,
+            state: None,
+            outcome: Outcome::Held,
+            lease: None,
+            failures: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn stand_by(&mut self, lease: &Lease) {
+        self.outcome = Outcome::Standby;
+        self.lease = Some(lease.clone());
+    }
+
+    /// How soon the change is wanted: scale-outs before scale-ins, and of each the relatively larger first.
+    fn urgency(&self) -> f64 {
+        let Some(Decision { current, desired, .. }) = &self.decision else { return 0.0 };
+        let (from, to) = (f64::from(*current), f64::from(*desired));
+        // A scale-in is at most the whole count, so that every scale-out comes before it.
+        if from < to { 1.0 + (to - from) / from.max(1.0) } else { (from - to) / from.max(1.0) }
+    }
+
+    /// What could not be announced is not done. A lease alone is only a warning, since nothing that must hold depends on it.
+    fn is_not_announced(&mut self, error: &Error) {
+        match self.state {
+            Some(_) => self.fail(error),
+            None => self.warnings.push(format!("the state was not written: {error}")),
+        }
+    }
+
     fn acts(&self) -> bool {
         self.decision.as_ref().is_some_and(|decision| decision.direction().is_some())
     }
@@ -255,6 +341,7 @@ impl Draft {
             status: status.ok(),
             decision: self.decision,
             outcome: self.outcome,
+            lease: self.lease,
             failures: self.failures,
             warnings: self.warnings,
             took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),

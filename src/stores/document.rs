@@ -29,8 +29,23 @@ pub struct Document {
     pub writer: String,
     /// When.
     pub saved_at: Timestamp,
+    /// Which loop acts on the services, if one does. Forms before it know nothing of it and drop it when they write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// The states by the targets' identities.
     pub services: BTreeMap<String, State>,
+}
+
+/// Which loop acts on the services of a document, and until when.
+///
+/// It spares several loops the same work. Nothing that must hold depends on it: compare-and-swap is what keeps two writers from
+/// stepping twice, with a lease, without one, and where two clocks differ on whether one has run out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The loop, unique to its process.
+    pub holder: String,
+    /// When it runs out, unless it is renewed.
+    pub until: Timestamp,
 }
 
 /// A document as it was found.
@@ -40,9 +55,15 @@ pub struct Loaded {
     pub document: Option<Document>,
     /// What a save has to expect.
     pub expect: Expect,
+    /// The lease as it was found. A save writes what is here then.
+    pub lease: Option<Lease>,
 }
 
 impl Loaded {
+    fn found(document: Document, version: Version) -> Self {
+        Self { lease: document.lease.clone(), document: Some(document), expect: Expect::At(version) }
+    }
+
     /// The state of a service, if one was saved.
     pub fn state(&self, service: &str) -> Option<&State> {
         self.document.as_ref()?.services.get(service)
@@ -54,11 +75,22 @@ impl Loaded {
 /// # Errors
 /// Those of the store, and [`ErrorKind::Malformed`] for a document that is not one of ours or of a later version.
 pub async fn load(store: &dyn Store, key: &str) -> Result<Loaded> {
-    match store.load(key, None).await? {
-        Found::Document(bytes, version) => {
-            Ok(Loaded { document: Some(parse(key, &bytes)?), expect: Expect::At(version) })
-        }
-        Found::Absent | Found::Unchanged => Ok(Loaded { document: None, expect: Expect::Absent }),
+    load_since(store, key, None).await
+}
+
+/// The same where this process has loaded it before: the storage is asked whether that is still what it has.
+///
+/// # Errors
+/// Those of [`load`].
+pub async fn load_since(store: &dyn Store, key: &str, last: Option<&Loaded>) -> Result<Loaded> {
+    let at = last.and_then(|last| match &last.expect {
+        Expect::At(version) => Some((version, last)),
+        Expect::Absent => None,
+    });
+    match (store.load(key, at.map(|(version, _)| version)).await?, at) {
+        (Found::Document(bytes, version), _) => Ok(Loaded::found(parse(key, &bytes)?, version)),
+        (Found::Unchanged, Some((_, last))) => Ok(last.clone()),
+        (Found::Absent | Found::Unchanged, _) => Ok(Loaded { document: None, expect: Expect::Absent, lease: None }),
     }
 }
 
@@ -82,7 +114,8 @@ pub async fn save(
     services.retain(|_, state| cutoff < state.quiet_since());
     services.extend(changed);
     let writer = unique(tick);
-    let document = Document { schema_version: SCHEMA_VERSION, seq, writer, saved_at: now, services };
+    let lease = over.lease.clone();
+    let document = Document { schema_version: SCHEMA_VERSION, seq, writer, saved_at: now, lease, services };
     let during = || format!("saving state {key:?}");
     let bytes =
         serde_json::to_vec(&document).map_err(|error| Error::new(ErrorKind::Bug, during(), error.to_string()))?;
@@ -91,7 +124,7 @@ pub async fn save(
         return Err(Error::new(ErrorKind::Config, during(), cause));
     }
     let lost = match store.save(key, bytes, &over.expect).await {
-        Ok(version) => return Ok(Loaded { document: Some(document), expect: Expect::At(version) }),
+        Ok(version) => return Ok(Loaded::found(document, version)),
         Err(error) => error,
     };
     if !may_have_succeeded(lost.kind()) {
@@ -112,8 +145,8 @@ fn may_have_succeeded(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Malformed)
 }
 
-/// The tick's name and a random number: an event that is delivered twice has one name and two writers.
-fn unique(tick: &str) -> String {
+/// The name and a random number: an event that is delivered twice has one name and two writers.
+pub fn unique(tick: &str) -> String {
     format!("{tick}/{:016x}", RandomState::new().build_hasher().finish())
 }
 
@@ -144,5 +177,18 @@ pub(super) fn fingerprint(bytes: &[u8]) -> Version {
     match serde_json::from_slice::<Numbered>(bytes) {
         Ok(Numbered { seq, writer }) => Version(format!("{seq}/{writer}")),
         Err(_) => Version(format!("{}/{:?}", bytes.len(), bytes.iter().rev().take(16).collect::<Vec<_>>())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_without_a_lease_is_what_it_was_before_there_were_leases() {
+        let old = r#"{"schema_version":1,"seq":1,"writer":"a","saved_at":"2026-01-01T00:00:00Z","services":{}}"#;
+        let read = parse("key", old.as_bytes()).expect("it is of this form");
+        assert_eq!(read.lease, None);
+        assert_eq!(serde_json::to_string(&read).expect("it serializes"), old);
     }
 }
