@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::call::Call;
 use crate::config::Intervals;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handler::{Answer, Failed, Host, Plan};
+use crate::handler::{Answer, Failed, Host, Plan, TIME_TO_RELEASE};
 use crate::looping::{End, LONGEST_TICK, Loop, pause, records};
 use crate::record::Outcome;
 use crate::run::Term;
@@ -126,7 +126,8 @@ impl Daemon {
         }
         let term = looped.term();
         let last = self.leave_counts(&name, &term).await;
-        for error in self.host.release(&self.options.event, self.options.dry_run, &term).await {
+        let call = looped.call(TIME_TO_RELEASE);
+        for error in self.host.release(&self.options.event, self.options.dry_run, &term, call).await {
             tracing::warn!(%error, "a lease was not given back and has to run out");
         }
         tracing::info!(holder, "the loop has ended");

@@ -82,8 +82,8 @@ pub(crate) struct Plan {
     pub on_exit: Option<OnExit>,
 }
 
-/// What giving leases back may take. An invocation keeps more than that for its end.
-const TIME_TO_RELEASE: Duration = Duration::from_secs(4);
+/// What giving leases back may take.
+pub(crate) const TIME_TO_RELEASE: Duration = Duration::from_secs(4);
 
 /// Why an invocation failed.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ impl Host {
             pause(wait).await;
             last = looped.tick().await;
         }
-        for error in self.release(event, *dry_run, &looped.term()).await {
+        for error in self.release(event, *dry_run, &looped.term(), looped.call(TIME_TO_RELEASE)).await {
             tracing::warn!(%error, "a lease was not given back and has to run out");
         }
         looped.conclude(last)
@@ -229,14 +229,14 @@ impl Host {
     }
 
     /// Gives back what a loop leased; returns what could not be given back.
-    pub(crate) async fn release(&self, event: &Value, dry_run: bool, term: &Term) -> Vec<Error> {
+    pub(crate) async fn release(&self, event: &Value, dry_run: bool, term: &Term, call: Call) -> Vec<Error> {
         let config = match self.configure(event, dry_run) {
             Ok(config) => config,
             Err(error) => return vec![error],
         };
         let shared = self.shared(&config, None).await;
-        let (call, now) = (Call::within(TIME_TO_RELEASE), self.clock.now());
-        let (memory, name, term) = (&self.memory, "release", Some(term).filter(|_| !config.dry_run));
+        let (now, term) = (self.clock.now(), Some(term).filter(|_| !config.dry_run));
+        let (memory, name) = (&self.memory, "release");
         let tick = Tick { config: &config, shared: &shared, memory, notifiers: &[], now, call, name, term };
         Box::pin(release(&tick)).await
     }

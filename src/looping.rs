@@ -103,13 +103,18 @@ impl<T: AsyncFn(Plan) -> Result<Answer, Failed>> Loop<T> {
     pub async fn tick(&mut self) -> Result<Answer, Failed> {
         self.began = Instant::now();
         self.ticks += 1;
-        let call = Call::within(self.end.left().min(LONGEST_TICK));
+        let call = self.call(LONGEST_TICK);
         let name = format!("{}#{}", self.name, self.ticks);
         let done = (self.tick)(Plan { name, call, term: Some(self.term()), on_exit: None }).await;
         self.longest = self.longest.max(self.began.elapsed());
         self.cadence.note(Seen::of(&done));
         self.failures.note(&done);
         done
+    }
+
+    /// A call that may take so long, and ends before the loop has to.
+    pub fn call(&self, most: Duration) -> Call {
+        Call::within(self.end.left().min(most))
     }
 
     /// How long to wait for the next tick, at least until `ready`; none if it might not end before the deadline.
@@ -212,4 +217,151 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 /// A random number from 0 to 1.
 fn random() -> f64 {
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+    use crate::record::{Failure, tests::a_record};
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn every(secs: u64) -> Intervals {
+        Intervals { fastest: Duration::from_secs(secs), slowest: Duration::from_secs(secs) }
+    }
+
+    fn answer(plan: &Plan) -> Answer {
+        Answer { tick: plan.name.clone(), dry_run: false, ticks: 1, records: vec![a_record()] }
+    }
+
+    /// Runs a loop whose ticks take so long, and returns when each began.
+    async fn begins(budget: Duration, interval: u64, took: impl Fn(u32) -> Duration) -> Vec<f64> {
+        let (start, begins) = (Instant::now(), Cell::new(Vec::new()));
+        let tick = async |plan: Plan| {
+            let mut so_far = begins.take();
+            so_far.push(start.elapsed().as_secs_f64());
+            let number = so_far.len() as u32;
+            begins.set(so_far);
+            pause(took(number)).await;
+            Ok(answer(&plan))
+        };
+        let mut looped = Loop::new("a", "me", every(interval), End::after(budget, Timestamp::UNIX_EPOCH), tick);
+        looped.tick().await.expect("it succeeds");
+        while let Some(wait) = looped.next_wait(Duration::ZERO) {
+            pause(wait).await;
+            looped.tick().await.expect("it succeeds");
+        }
+        assert!(start.elapsed() < budget, "it ended after its deadline: {:?}", start.elapsed());
+        begins.take()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_ends_before_its_deadline() {
+        assert_eq!(begins(secs(50), 10, |_| secs(1)).await, [0.0, 10.0, 20.0, 30.0, 40.0]);
+        // The longest tick so far counts, wherever it was.
+        let second_is_long = |number| if number == 2 { secs(5) } else { secs(1) };
+        assert_eq!(begins(secs(50), 10, second_is_long).await, [0.0, 10.0, 20.0, 30.0]);
+        // A tick that takes longer than the interval is followed by the next at once.
+        assert_eq!(begins(secs(50), 10, |_| secs(14)).await, [0.0, 14.0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_tick_always_runs() {
+        assert_eq!(begins(Duration::from_millis(100), 10, |_| Duration::ZERO).await, [0.0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tick_may_take_its_share_and_no_more_than_is_left() {
+        let left = Cell::new(Duration::ZERO);
+        let tick = async |plan: Plan| {
+            let asked = Instant::now();
+            let nothing = std::future::pending::<crate::error::Result<()>>();
+            plan.call.run("waiting", nothing).await.expect_err("it never answers");
+            left.set(asked.elapsed());
+            Ok(answer(&plan))
+        };
+        let mut looped = Loop::new("a", "me", every(1), End::after(secs(5), Timestamp::UNIX_EPOCH), tick);
+        looped.tick().await.expect("it succeeds");
+        assert_eq!(left.get(), secs(5) - RESERVE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_ends_soon_after_its_loop() {
+        let tick = async |plan: Plan| Ok(answer(&plan));
+        let looped = Loop::new("a", "me", every(10), End::after(secs(50), Timestamp::UNIX_EPOCH), tick);
+        assert_eq!(looped.term().latest, Timestamp::from_second(55).expect("a valid time"));
+        assert_eq!(looped.term().lasts, secs(30));
+        let slow = Intervals { fastest: secs(60), slowest: secs(180) };
+        let looped = Loop::new("a", "me", slow, End::never(), tick);
+        assert_eq!((looped.term().lasts, looped.term().latest), (secs(360), Timestamp::MAX));
+    }
+
+    fn failed(plan: &Plan, message: String) -> Failed {
+        let mut answer = answer(plan);
+        answer.records[0].failures = vec![Failure { kind: ErrorKind::NotFound, message: message.clone() }];
+        Failed { error_type: "NotFound".to_owned(), message, is_config: false, answer: Some(answer) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_of_any_tick_fails_the_invocation_at_its_end() {
+        let ticks = Cell::new(0);
+        let tick = async |plan: Plan| match ticks.replace(ticks.get() + 1) {
+            1 | 2 => Err(failed(&plan, "no such queue".to_owned())),
+            _ => Ok(answer(&plan)),
+        };
+        let mut looped = Loop::new("a", "me", every(1), End::never(), tick);
+        for _ in 0..3 {
+            let _ = looped.tick().await;
+        }
+        let last = looped.tick().await;
+        let failed = looped.conclude(last).expect_err("two ticks failed");
+        assert_eq!(
+            (failed.error_type.as_str(), failed.message.as_str()),
+            ("NotFound", "in 4 ticks: orders: no such queue")
+        );
+        let answer = failed.answer.expect("the last tick has one");
+        assert_eq!((answer.tick.as_str(), answer.ticks, answer.records.len()), ("a", 4, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_configuration_that_becomes_wrong_fails_its_tick_and_the_loop_goes_on() {
+        let ticks = Cell::new(0);
+        let tick = async |plan: Plan| match ticks.replace(ticks.get() + 1) {
+            1 => Err(Error::new(ErrorKind::Config, "", "MIN_TASKS is wrong").into()),
+            _ => Ok(answer(&plan)),
+        };
+        let mut looped = Loop::new("a", "me", every(1), End::never(), tick);
+        looped.tick().await.expect("it is right");
+        looped.tick().await.expect_err("it is wrong");
+        assert!(looped.next_wait(Duration::ZERO).is_some());
+        let last = looped.tick().await;
+        let failed = looped.conclude(last).expect_err("a tick failed");
+        assert_eq!(failed.message, "in 3 ticks: configuration: MIN_TASKS is wrong");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_without_end_are_reported_in_a_few_lines() {
+        let ticks = Cell::new(0);
+        let tick = async |plan: Plan| Err(failed(&plan, format!("number {}", ticks.replace(ticks.get() + 1))));
+        let mut looped = Loop::new("a", "me", every(1), End::never(), tick);
+        for _ in 0..29 {
+            let _ = looped.tick().await;
+        }
+        let last = looped.tick().await;
+        let message = looped.conclude(last).expect_err("all failed").message;
+        assert_eq!(message.matches("orders: number").count(), MOST_FAILURES, "{message}");
+        assert!(message.ends_with("and 10 more in the log"), "{message}");
+    }
+
+    #[test]
+    fn the_first_wait_is_the_same_in_every_process() {
+        // Test vectors of the algorithm's authors.
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
 }

@@ -5,10 +5,14 @@
 //! two is recognised by the next tick in `core`. The confirmation afterwards saves that tick the question; nothing depends on it.
 
 mod lease;
+#[cfg(test)]
+mod loops;
 mod memory;
 mod read;
 mod release;
 mod settle;
+#[cfg(test)]
+mod toy;
 
 use std::time::Instant;
 
