@@ -201,7 +201,7 @@ async fn a_thousand_changes_keep_to_the_interfaces_limits_and_the_urgent_come_fi
         let later = outs.iter().filter(|(at, ..)| earlier < at).map(|(_, later, _)| before(later)).min();
         later.is_none_or(|later| before(service) <= later)
     };
-    assert!(outs.iter().all(|change| is_in_order(change)));
+    assert!(outs.iter().all(is_in_order));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 mod crash;
 mod curve;
 mod failures;
+mod looping;
 mod overlap;
 mod permissions;
 mod secrets;

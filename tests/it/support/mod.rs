@@ -1,5 +1,6 @@
 //! What tests share.
 
+pub mod daemon;
 pub mod emulator;
 pub mod proxy;
 pub mod runtime_api;

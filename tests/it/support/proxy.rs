@@ -24,7 +24,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
 
 pub use call::Call;
@@ -50,7 +50,7 @@ impl Proxy {
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binding a loopback port");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let shared = Arc::new(Shared { upstream, state: Mutex::default() });
+        let shared = Arc::new(Shared { upstream, state: Mutex::default(), hang_up: Notify::new() });
         let mut server = JoinSet::new();
         server.spawn(serve(listener, shared.clone()));
         Self { address, shared, _server: server }
@@ -120,6 +120,11 @@ impl Proxy {
         self.shared.state().stripped.extend::<Vec<HeaderName>>(names.collect());
     }
 
+    /// Closes every connection that clients have open, as a server does with those that rest.
+    pub fn hang_up(&self) {
+        self.shared.hang_up.notify_one();
+    }
+
     fn script(&self, action: &str, skip: usize, times: usize, step: Step) {
         self.shared.state().rules.push(Rule { action: action.to_owned(), skip, times, step });
     }
@@ -136,6 +141,7 @@ struct State {
 struct Shared {
     upstream: SocketAddr,
     state: Mutex<State>,
+    hang_up: Notify,
 }
 
 impl Shared {
@@ -287,8 +293,13 @@ fn still_there(client: &StdStream) -> io::Result<()> {
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await.expect("accepting a connection");
-        connections.spawn(serve_connection(stream, shared.clone()));
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.expect("accepting a connection");
+                connections.spawn(serve_connection(stream, shared.clone()));
+            }
+            () = shared.hang_up.notified() => connections.shutdown().await,
+        }
     }
 }
 
