@@ -24,13 +24,16 @@ async fn give_back(tick: &Tick<'_>, holder: &str, key: &str) -> Result<()> {
     let store = tick.memory.store(&tick.config.state, tick.shared)?;
     let mut last = tick.memory.document(key);
     for _ in 0..ATTEMPTS {
-        let mut found = document::load_since(store.as_ref(), key, last.as_ref()).await?;
+        let mut found = match last.take() {
+            Some(last) => last,
+            None => document::load(store.as_ref(), key).await?,
+        };
         let is_ours = found.lease.take().is_some_and(|lease| lease.holder == holder);
         if !is_ours {
             return Ok(());
         }
         match document::save(store.as_ref(), key, &found, [], tick.name, tick.now).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => last = None,
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
             Err(error) => return Err(error),
             Ok(saved) => {
                 tick.memory.keep_document(key, &saved);

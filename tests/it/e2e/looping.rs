@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use crate::support::daemon::{Daemon, eventually};
 use crate::support::emulator::{Env, TIMEOUT_MS, World};
 use crate::support::proxy::{Fault, Proxy};
+use crate::support::runtime_api::Function;
 
 /// Each second, whether or not there is something to do.
 fn every_second(world: &World, endpoint: &str) -> Env {
-    world.env(endpoint, &[("LOOP_INTERVAL", "1"), ("LOOP_MAX_INTERVAL", "1s")])
+    world.env(endpoint, &[("LOOP_INTERVAL", "1"), ("LOOP_MAX_INTERVAL", "1s"), ("SCALING_STEP_COUNT", "1")])
 }
 
 async fn holder(world: &World) -> Option<String> {
@@ -25,6 +26,25 @@ async fn desired_is(world: &World, count: i32) {
 
 fn outcomes<'a>(records: &'a [Value], outcome: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["outcome"] == outcome).collect()
+}
+
+/// That each change was made once, by whomever: as many as there were calls, and each from where the one before led to.
+#[track_caller]
+fn each_change_was_made_once(records: &[Value], proxy: &Proxy, from: i64, to: i64) {
+    let mut changes = outcomes(records, "changed");
+    changes.sort_by_key(|record| record["at"].as_str());
+    assert_eq!(proxy.count("UpdateService"), changes.len(), "{changes:#?}");
+    let mut count = from;
+    for record in &changes {
+        assert_eq!(record["decision"]["current"], count, "{changes:#?}");
+        count = record["decision"]["desired"].as_i64().expect("a number");
+    }
+    assert_eq!(count, to);
+    assert!(outcomes(records, "conflict").is_empty());
+}
+
+fn records_of(function: &Function) -> Vec<Value> {
+    function.json_lines().iter().filter_map(|line| line.get("record")).cloned().collect()
 }
 
 async fn is_on_standby(loops: &Daemon, of: &str) {
@@ -43,8 +63,7 @@ async fn a_loop_ends_before_the_deadline_after_several_ticks_and_one_change() {
     let ticks = answer["ticks"].as_u64().expect("it says how many");
     assert!(3 <= ticks, "{answer}");
     assert_eq!(answer["records"][0]["outcome"], "held", "{answer}");
-    let lines = function.json_lines();
-    let records: Vec<_> = lines.iter().filter_map(|line| line.get("record")).cloned().collect();
+    let records = records_of(&function);
     assert_eq!(records.len() as u64, ticks, "every tick is in the log");
     assert_eq!(outcomes(&records, "changed").len(), 1);
     assert_eq!((proxy.count("UpdateService"), world.desired().await), (1, 60));
@@ -117,13 +136,9 @@ async fn of_three_loops_one_acts_at_a_time_and_nothing_is_stepped_twice() {
     let released = Instant::now();
     eventually("the last loop's lease", async || holder(&world).await.filter(|found| *found == holders[1 - at])).await;
     assert!(released.elapsed() < Duration::from_secs(5), "after {:?}", released.elapsed());
-    // Each change was made once, and each began where the one before ended.
-    assert_eq!((proxy.count("UpdateService"), world.desired().await), (2, 110));
-    let records: Vec<_> = daemons.iter().flat_map(Daemon::records).collect();
-    let changes = outcomes(&records, "changed");
-    assert_eq!(changes.len(), 1, "{changes:#?}");
-    assert_eq!((&changes[0]["decision"]["current"], &changes[0]["decision"]["desired"]), (&json!(60), &json!(110)));
-    assert!(outcomes(&records, "conflict").is_empty());
+    let of_daemons = daemons.iter().flat_map(Daemon::records);
+    let records: Vec<_> = records_of(&function).into_iter().chain(of_daemons).collect();
+    each_change_was_made_once(&records, &proxy, 10, 110);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +158,7 @@ async fn a_daemon_says_whether_it_can_do_its_work() {
     world.send(5_000).await;
     let problem = async || Some(daemon.get("/readyz").await).filter(|(status, _)| *status == 503);
     let (_, body) = eventually("no readiness", problem).await;
-    assert!(body["problems"].to_string().contains("bounds"), "{body}");
+    assert!(body["problems"].to_string().contains("max_tasks"), "{body}");
     assert_eq!(daemon.get("/healthz").await.0, 200);
     write(r#"{"max_tasks": 30}"#);
     desired_is(&world, 30).await;
@@ -183,10 +198,11 @@ async fn a_connection_that_was_closed_while_the_process_stood_still_costs_nothin
     }
     world.send(5_000).await;
     desired_is(&world, 61).await;
-    eventually("the record", async || outcomes(&daemon.records(), "changed").first().map(drop)).await;
+    let last = || daemon.records().last().map(|last| last["decision"]["current"].clone());
+    eventually("the next record", async || last().filter(|current| *current == 61).map(drop)).await;
     let records = daemon.records();
     assert!(records.iter().all(|record| record["failures"] == json!([])), "{records:#?}");
-    assert_eq!(proxy.count("UpdateService"), 1);
+    each_change_was_made_once(&records, &proxy, 10, 61);
 }
 
 #[tokio::test(flavor = "multi_thread")]
