@@ -157,7 +157,7 @@ impl Daemon {
         for number in 1..=LAST_TICKS {
             let on_exit = Some(self.options.on_exit);
             let (name, call) = (format!("{name}#exit-{number}"), Call::within(LONGEST_TICK));
-            let done = self.tick(Plan { name, call, term: Some(term.clone()), on_exit }).await;
+            let done = self.tick(Plan { name, call, scheduled_for: None, term: Some(term.clone()), on_exit }).await;
             if !records(&done).iter().any(|record| unfinished(record.outcome)) {
                 let failed = |failed: Failed| Error::new(ErrorKind::Unavailable, "leaving the counts", failed.message);
                 return done.map(|_| ()).map_err(failed);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 use serde_json::Value;
@@ -63,10 +64,24 @@ pub struct Answer {
     pub tick: String,
     /// Whether nothing was to be changed.
     pub dry_run: bool,
+    /// By how much the event came too late, in seconds, where nothing was done because of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_by_secs: Option<u64>,
     /// How many ticks there were.
     pub ticks: u32,
     /// What happened to each service in the last of them.
     pub records: Vec<Record>,
+}
+
+impl Answer {
+    /// The answer of one tick.
+    pub(crate) fn of(tick: String, dry_run: bool, records: Vec<Record>) -> Self {
+        Self { tick, dry_run, late_by_secs: None, ticks: 1, records }
+    }
+
+    fn late(tick: String, dry_run: bool, by_secs: u64) -> Self {
+        Self { tick, dry_run, late_by_secs: Some(by_secs), ticks: 0, records: Vec::new() }
+    }
 }
 
 /// One tick of an invocation.
@@ -76,6 +91,8 @@ pub(crate) struct Plan {
     pub name: String,
     /// What it may take.
     pub call: Call,
+    /// The time that it was scheduled for, where a schedule says so. The ticks of a loop are on no schedule.
+    pub scheduled_for: Option<Timestamp>,
     /// On what terms a loop leases what it acts on.
     pub term: Option<Term>,
     /// What becomes of the counts, in the last tick of a daemon.
@@ -95,7 +112,7 @@ pub struct Failed {
     /// Whether the settings are to blame, so that nothing was tried.
     pub is_config: bool,
     /// What was tried, where anything was.
-    pub answer: Option<Answer>,
+    pub answer: Option<Box<Answer>>,
 }
 
 impl From<Failed> for Diagnostic {
@@ -140,10 +157,18 @@ impl Host {
         let budget = budget(invocation.deadline_ms, now);
         let call = Call::within(budget);
         let config = self.configure(event, invocation.dry_run)?;
+        let scheduled_for = scheduled_time(event).filter(|time| now.duration_since(*time) < OLDEST_DELIVERY);
+        if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
+            tracing::warn!(
+                late_by_secs,
+                "nothing was done for an event that came too late; the next tick sees what is true then"
+            );
+            return Ok(Answer::late(invocation.id, config.dry_run, late_by_secs));
+        }
         match config.intervals.filter(|_| self.in_lambda) {
             Some(intervals) => self.repeat(event, &invocation, &config, intervals, End::after(budget, now)).await,
             None => {
-                let plan = Plan { name: invocation.id, call, term: None, on_exit: None };
+                let plan = Plan { name: invocation.id, call, scheduled_for, term: None, on_exit: None };
                 self.tick(config, invocation.function_arn.as_deref(), plan).await
             }
         }
@@ -202,6 +227,7 @@ impl Host {
             shared: &shared,
             memory: &self.memory,
             notifiers: &notifiers,
+            scheduled_for: plan.scheduled_for,
             now: self.clock.now(),
             call: plan.call,
             name: &plan.name,
@@ -209,9 +235,11 @@ impl Host {
         };
         // Boxed, since the future of a whole tick is too deep a type for the compiler to lay out inline.
         let records = Box::pin(run(&tick)).await;
-        let answer = Answer { tick: plan.name, dry_run: config.dry_run, ticks: 1, records };
+        let answer = Answer::of(plan.name, config.dry_run, records);
         match failed(&answer) {
-            Some((error_type, message)) => Err(Failed { error_type, message, is_config: false, answer: Some(answer) }),
+            Some((error_type, message)) => {
+                Err(Failed { error_type, message, is_config: false, answer: Some(answer.into()) })
+            }
             None => Ok(answer),
         }
     }
@@ -237,7 +265,17 @@ impl Host {
         let shared = self.shared(&config, None).await;
         let (now, term) = (self.clock.now(), Some(term).filter(|_| !config.dry_run));
         let (memory, name) = (&self.memory, "release");
-        let tick = Tick { config: &config, shared: &shared, memory, notifiers: &[], now, call, name, term };
+        let tick = Tick {
+            config: &config,
+            shared: &shared,
+            memory,
+            notifiers: &[],
+            scheduled_for: None,
+            now,
+            call,
+            name,
+            term,
+        };
         Box::pin(release(&tick)).await
     }
 
@@ -271,6 +309,24 @@ impl Host {
     }
 }
 
+/// The time that an event was scheduled for: `scheduled_time`, which the templates let EventBridge Scheduler write, or
+/// `time` of an EventBridge rule's own event. A text that is no time tells nothing.
+fn scheduled_time(event: &Value) -> Option<Timestamp> {
+    let of_rule = event.get("detail-type").and_then(|_| event.get("time"));
+    event.get("scheduled_time").or(of_rule)?.as_str()?.parse().ok()
+}
+
+/// How old an event is, if that is too old. Those that waited in a queue during an outage come all at once, and the first
+/// that is fresh is enough.
+fn late_by(scheduled_for: Option<Timestamp>, now: Timestamp, max_age_secs: u64) -> Option<u64> {
+    let age = u64::try_from(now.duration_since(scheduled_for?).as_secs()).ok()?;
+    (max_age_secs < age).then_some(age)
+}
+
+/// Nothing keeps an event for longer than EventBridge's 24 hours; one that seems older is somebody's example, and a tick
+/// like any other.
+const OLDEST_DELIVERY: SignedDuration = SignedDuration::from_hours(25);
+
 /// The one kind of failure or `PartialFailure`, and what failed where.
 fn failed(answer: &Answer) -> Option<(String, String)> {
     let each = || answer.records.iter().flat_map(|record| record.failures.iter().map(move |failure| (record, failure)));
@@ -284,4 +340,43 @@ fn failed(answer: &Answer) -> Option<(String, String)> {
     let lines: Vec<_> = each().map(|(record, failure)| format!("{}: {}", record.service, failure.message)).collect();
     let message = format!("{services} of {} services failed: {}", answer.records.len(), lines.join(" | "));
     Some((error_type.to_owned(), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::Fixed;
+
+    #[tokio::test]
+    async fn an_event_that_comes_too_late_does_nothing() {
+        let vars = [
+            ("ECS_CLUSTER", "prod"),
+            ("SERVICE_NAME", "orders"),
+            ("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/orders"),
+            ("S3_CONFIG_BUCKET", "state"),
+            // Nobody listens there: a tick that is not dropped fails.
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+            ("AWS_ACCESS_KEY_ID", "123456789012"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ];
+        let vars: BTreeMap<_, _> = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let now = "2026-11-22T12:00:00Z".parse().expect("a valid time");
+        let host = Host::new(Arc::new(vars), Arc::new(Fixed(now)), true);
+        let handle = async |event: Value| host.handle(&event, Invocation::default()).await;
+        for event in [
+            json!({ "scheduled_time": "2026-11-22T11:50:00Z" }),
+            json!({ "detail-type": "Scheduled Event", "source": "aws.events", "time": "2026-11-22T11:50:00Z" }),
+        ] {
+            let answer = handle(event).await.expect("a late event is no failure");
+            assert_eq!((answer.late_by_secs, answer.records.len()), (Some(600), 0));
+        }
+        let fresh = handle(json!({ "scheduled_time": "2026-11-22T11:59:00Z" })).await;
+        assert!(fresh.expect_err("nobody listens").answer.is_some_and(|answer| answer.records.len() == 1));
+        let example = handle(json!({ "scheduled_time": "2015-10-08T16:53:06Z" })).await;
+        assert!(example.is_err(), "an example is a tick like any other");
+    }
 }

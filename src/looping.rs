@@ -105,7 +105,7 @@ impl<T: AsyncFn(Plan) -> Result<Answer, Failed>> Loop<T> {
         self.ticks += 1;
         let call = self.call(LONGEST_TICK);
         let name = format!("{}#{}", self.name, self.ticks);
-        let done = (self.tick)(Plan { name, call, term: Some(self.term()), on_exit: None }).await;
+        let done = (self.tick)(Plan { name, call, scheduled_for: None, term: Some(self.term()), on_exit: None }).await;
         self.longest = self.longest.max(self.began.elapsed());
         self.cadence.note(Seen::of(&done));
         self.failures.note(&done);
@@ -136,7 +136,7 @@ impl<T: AsyncFn(Plan) -> Result<Answer, Failed>> Loop<T> {
     pub fn conclude(self, last: Result<Answer, Failed>) -> Result<Answer, Failed> {
         let answer = match last {
             Ok(answer) => Some(answer),
-            Err(failed) => failed.answer,
+            Err(failed) => failed.answer.map(|answer| *answer),
         };
         let answer = answer.map(|answer| Answer { tick: self.name, ticks: self.ticks, ..answer });
         self.failures.conclude(self.ticks, answer)
@@ -147,7 +147,7 @@ impl<T: AsyncFn(Plan) -> Result<Answer, Failed>> Loop<T> {
 pub(crate) fn records(tick: &Result<Answer, Failed>) -> &[Record] {
     let answer = match tick {
         Ok(answer) => Some(answer),
-        Err(failed) => failed.answer.as_ref(),
+        Err(failed) => failed.answer.as_deref(),
     };
     answer.map_or(&[], |answer| &answer.records)
 }
@@ -197,7 +197,7 @@ impl Failures {
         let lines: Vec<_> = self.seen.iter().map(|(service, message)| format!("{service}: {message}")).collect();
         let more = if 0 < self.more { format!(" | and {} more in the log", self.more) } else { String::new() };
         let message = format!("in {ticks} ticks: {}{more}", lines.join(" | "));
-        Err(Failed { error_type, message, is_config: false, answer })
+        Err(Failed { error_type, message, is_config: false, answer: answer.map(Box::new) })
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn answer(plan: &Plan) -> Answer {
-        Answer { tick: plan.name.clone(), dry_run: false, ticks: 1, records: vec![a_record()] }
+        Answer::of(plan.name.clone(), false, vec![a_record()])
     }
 
     /// Runs a loop whose ticks take so long, and returns when each began.
@@ -304,7 +304,7 @@ mod tests {
     fn failed(plan: &Plan, message: String) -> Failed {
         let mut answer = answer(plan);
         answer.records[0].failures = vec![Failure { kind: ErrorKind::NotFound, message: message.clone() }];
-        Failed { error_type: "NotFound".to_owned(), message, is_config: false, answer: Some(answer) }
+        Failed { error_type: "NotFound".to_owned(), message, is_config: false, answer: Some(answer.into()) }
     }
 
     #[tokio::test(start_paused = true)]

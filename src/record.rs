@@ -31,6 +31,9 @@ pub struct Record {
     /// Another loop's lease, where it stood in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// In a dry run: what would have been asked for, beside what was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_have: Option<WouldHave>,
     /// Everything that failed, also where it did not stand in the way.
     pub failures: Vec<Failure>,
     /// What went wrong without consequence for this tick.
@@ -61,6 +64,37 @@ pub enum Outcome {
     Deferred,
     /// Nothing was decided, or what was decided could not be done.
     Failed,
+}
+
+/// What a dry run would have asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct WouldHave {
+    /// The desired count in tasks.
+    pub desired: u32,
+    /// How it compares with the counts that were there, whoever set them, since this process began.
+    pub compared: Comparison,
+}
+
+/// How the decisions of dry runs compare with the counts that were there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// In how many ticks more tasks would have been asked for than were there.
+    pub more: u64,
+    /// In how many ticks as many.
+    pub same: u64,
+    /// In how many ticks fewer.
+    pub fewer: u64,
+}
+
+impl Comparison {
+    /// Counts one decision.
+    pub fn add(&mut self, decision: &Decision) {
+        match decision.direction() {
+            Some(Direction::Out) => self.more += 1,
+            None => self.same += 1,
+            Some(Direction::In) => self.fewer += 1,
+        }
+    }
 }
 
 /// One thing that failed.
@@ -132,6 +166,7 @@ pub(crate) mod tests {
             }),
             outcome: Outcome::Changed,
             lease: None,
+            would_have: None,
             failures: Vec::new(),
             warnings: Vec::new(),
             took_ms: 3,

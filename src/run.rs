@@ -4,10 +4,13 @@
 //! by compare-and-swap before the count is set, so that of any number of overlapping ticks one acts. A crash between the
 //! two is recognised by the next tick in `core`. The confirmation afterwards saves that tick the question; nothing depends on it.
 
+mod draft;
 mod lease;
 #[cfg(test)]
 mod loops;
 mod memory;
+#[cfg(test)]
+mod model;
 mod read;
 mod release;
 mod settle;
@@ -39,6 +42,8 @@ pub struct Tick<'a> {
     pub memory: &'a Memory,
     /// Who is told.
     pub notifiers: &'a [Box<dyn Notifier>],
+    /// The time that this tick was scheduled for, where a schedule says so.
+    pub scheduled_for: Option<Timestamp>,
     /// The time on which everything is decided.
     pub now: Timestamp,
     /// What is left of the invocation's time.
@@ -54,8 +59,8 @@ pub struct Tick<'a> {
 /// Nothing fails the whole: what fails, fails its own service, and is in its record.
 pub async fn run(tick: &Tick<'_>) -> Vec<Record> {
     let started = Instant::now();
-    let mut groups: Vec<_> =
-        read::everything(tick).await.into_iter().map(|group| settle::drafted(tick, group)).collect();
+    let groups = read::everything(tick).await;
+    let mut groups = together(groups.into_iter().map(|group| settle::drafted(tick, group))).await;
     settle::ration(tick, &mut groups);
     let settled = together(groups.into_iter().map(|group| settle::group(tick, group, started))).await;
     let mut records: Vec<_> = settled.into_iter().flatten().collect();

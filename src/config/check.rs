@@ -8,7 +8,7 @@ use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::rules::{rules, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
-use super::{Config, DEFAULT_REGION, Input, NamedSource, Service};
+use super::{Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Input, NamedSource, Service};
 use crate::adapter::{Absent, Entry, Section, find};
 use crate::core::Rules;
 use crate::error::ErrorKind;
@@ -35,6 +35,8 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
         let origin = layers.services.as_ref().map_or(Origin::new(&Layer::Default, "config"), |list| list.origin(""));
         problems.add(&origin, "has a service that cannot be read", "report this: it is a fault of Tidegate's");
     }
+    let max_event_age_secs =
+        layers.top.value.pointer("/max_event_age_secs").and_then(Value::as_u64).unwrap_or(DEFAULT_MAX_EVENT_AGE_SECS);
     let dry_run = layers.top.value.pointer("/dry_run").and_then(Value::as_bool).unwrap_or(false);
     match (state, problems.0.is_empty()) {
         (Some(state), true) => {
@@ -43,6 +45,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
                 services,
                 state,
                 dry_run,
+                max_event_age_secs,
                 region,
                 profile: text("/profile").filter(|profile| !profile.is_empty()),
                 endpoint,
@@ -154,6 +157,25 @@ fn refuse_twins(services: &[(Option<Service>, Tree)], problems: &mut Problems) {
     }
 }
 
+/// A brake is one of the service's sources, and not all of them are brakes.
+fn brakes_are_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
+    let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
+    for (number, brake) in rules.brakes.iter().enumerate() {
+        let at = tree.origin(&format!("/brakes/{number}/source"));
+        if !names.contains(&brake.source.as_str()) {
+            problems.add(&at, "is none of the service's sources", did_you_mean(&brake.source, &names));
+        }
+        if brake.stop_above.is_none() && !brake.stop_on_growth {
+            problems.add(&at, "is a brake that never stops", "give stop_above or stop_on_growth");
+        }
+    }
+    let is_brake = |name: &&str| rules.brakes.iter().any(|brake| brake.source == **name);
+    if !names.is_empty() && names.iter().all(is_brake) {
+        let remedy = "add a source that says how much work waits";
+        problems.add(&tree.origin("/brakes"), "leaves no source for the policies", remedy);
+    }
+}
+
 struct Context<'a> {
     deployment: &'a Deployment,
     region: &'a str,
@@ -174,6 +196,9 @@ impl Context<'_> {
         }
         let sources = self.sources(tree, problems);
         let rules = rules(tree, self.deployment, problems);
+        if let Some(rules) = &rules {
+            brakes_are_sources(tree, rules, &sources, problems);
+        }
         let name = tree.value["name"].as_str()?.to_owned();
         (before == problems.0.len()).then_some(())?;
         Some(Service { name, target: target?, identity: identity?, sources, rules: rules? })

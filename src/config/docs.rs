@@ -17,6 +17,12 @@ const ABOUT: &[(&str, &str, &str)] = &[
     ("SSO_PROFILE", "none", "The profile of the shared AWS configuration, for runs outside Lambda."),
     ("DRY_RUN", "`false`", "Read and decide, change neither counts nor state. Once true in any layer, it stays true."),
     (
+        "MAX_EVENT_AGE",
+        "`300`",
+        "How old an event may be, since the time that it was scheduled for, before nothing is done for it.",
+    ),
+    ("PAUSE", "none", "Which changes to hold back (`in`, `out`, `both`), or how many tasks to keep whatever is read."),
+    (
         "S3_CONFIG_BUCKET",
         "none",
         "The state's bucket. Required in Lambda; without it, state is kept in files. A payload cannot replace one that is set.",

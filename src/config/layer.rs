@@ -96,9 +96,8 @@ pub(super) fn read(input: Input<'_>, problems: &mut Problems) -> Layers {
 pub(super) fn read_scenario(document: &Value, from: &str, problems: &mut Problems) -> Layers {
     let mut layers = Layers::new();
     let layer = Layer::File(from.to_owned());
-    let is_rule = |key: &String| {
-        key == "policies" || key == "bounds" || key == "services" || key == "load" || key.ends_with("_secs")
-    };
+    let rules = super::schema::rule_names();
+    let is_rule = |key: &String| rules.contains(key) && SETTINGS.iter().all(|setting| setting.key != key);
     match document.as_object() {
         // A service of the full form.
         Some(object) if object.keys().any(is_rule) && !object.contains_key("services") => {

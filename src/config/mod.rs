@@ -35,6 +35,9 @@ pub use secret::Secret;
 /// Where the SDK looks when nothing says otherwise, as in StepScale.
 pub const DEFAULT_REGION: &str = "us-east-1";
 
+/// An event that is older than this says nothing of now. Five minutes, several ticks.
+pub const DEFAULT_MAX_EVENT_AGE_SECS: u64 = 300;
+
 /// One checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -44,6 +47,8 @@ pub struct Config {
     pub state: Section<dyn Store>,
     /// Whether to change nothing: neither counts nor state.
     pub dry_run: bool,
+    /// How old an event may be, in seconds since the time that it was scheduled for, before nothing is done for it.
+    pub max_event_age_secs: u64,
     /// The region of what states none.
     pub region: String,
     /// The profile of the shared AWS configuration to use, for runs outside Lambda.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::deployment::Deployment;
 use super::origin::{Layer, Problems, Tree};
 use super::schema::{self, did_you_mean, validate};
-use crate::core::{Bounds, PLANNED_POLICIES, POLICIES, Rules, Threshold};
+use crate::core::{Bounds, Fallback, PLANNED_POLICIES, POLICIES, Rules, Threshold};
 use crate::error::ErrorKind;
 
 /// Reads the rules of a service.
@@ -14,6 +14,8 @@ pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problem
     let before = problems.0.len();
     policies(tree, problems);
     let bounds = bounds(tree, deployment, problems);
+    fallback_has_its_count(tree, problems);
+    sleeps_no_higher_than_it_wakes(tree, problems);
     let mut document = tree.value.clone();
     document.as_object_mut()?.retain(|key, _| !matches!(key.as_str(), "name" | "target" | "sources"));
     match Rules::deserialize(&document) {
@@ -87,6 +89,23 @@ fn thresholds_in_order(tree: &Tree, pointer: &str, problems: &mut Problems) {
         _ => (&low_at, format!("is {low}, above the scale-out threshold {high} ({high_at})")),
     };
     problems.add(at, problem, "keep the scale-in threshold at or below the scale-out threshold");
+}
+
+fn fallback_has_its_count(tree: &Tree, problems: &mut Problems) {
+    let Some(Ok(fallback)) = tree.value.get("fallback").map(Fallback::deserialize) else { return };
+    if fallback.behavior.needs_count() && fallback.count.is_none() {
+        let problem = format!("is {:?}, which needs a count", fallback.behavior.name());
+        problems.add(&tree.origin("/fallback/behavior"), problem, "give fallback.count (FALLBACK_COUNT)");
+    }
+}
+
+fn sleeps_no_higher_than_it_wakes(tree: &Tree, problems: &mut Problems) {
+    let limit = |key: &str| tree.value["scale_to_zero"][key].as_f64().unwrap_or(0.0);
+    let (sleep_at, wake_above) = (limit("sleep_at"), limit("wake_above"));
+    if wake_above < sleep_at {
+        let problem = format!("is {sleep_at}, above the load that wakes the service, {wake_above}");
+        problems.add(&tree.origin("/scale_to_zero/sleep_at"), problem, "keep sleep_at at or below wake_above");
+    }
 }
 
 fn bounds(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Bounds {

@@ -189,6 +189,10 @@ pub fn describe(schema: &Value) -> String {
         let values: Vec<_> = values.iter().filter_map(Value::as_str).collect();
         return format!("one of {}", values.join(", "));
     }
+    if let Some(alternatives) = schema["anyOf"].as_array() {
+        let alternatives = alternatives.iter().filter(|it| it["type"] != "null").map(describe);
+        return alternatives.collect::<Vec<_>>().join(", or ");
+    }
     let types: Vec<_> = match &schema["type"] {
         Value::String(name) => vec![name.as_str()],
         Value::Array(names) => names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect(),

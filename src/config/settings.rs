@@ -5,6 +5,8 @@
 
 use serde_json::{Number, Value};
 
+use crate::core::Pause;
+
 /// One setting of the short form.
 #[derive(Debug)]
 pub struct Setting {
@@ -50,6 +52,8 @@ pub enum Form {
     Word,
     /// Text.
     Text,
+    /// `in`, `out`, `both` or a number of tasks.
+    Pause,
     /// Patterns between commas, or a list of them.
     Patterns,
 }
@@ -85,6 +89,19 @@ pub const SETTINGS: &[Setting] = &[
     setting("scale_in_cooldown", "SCALE_IN_COOLDOWN", Form::Seconds, Place::Rules("/scale_in_cooldown_secs")),
     setting("scaling_step_count", "SCALING_STEP_COUNT", Form::Count, Place::Rules("/scaling_step_count")),
     setting("priority_override", "PRIORITY_OVERRIDE", Form::Word, Place::Rules("/priority_override")),
+    setting("pause", "PAUSE", Form::Pause, Place::Rules("/pause")),
+    setting("in_flight_per_task", "IN_FLIGHT_PER_TASK", Form::Count, Place::Rules("/in_flight_per_task")),
+    setting("drain_first", "DRAIN_FIRST", Form::Flag, Place::Rules("/drain_first")),
+    setting("zero_readings", "ZERO_READINGS", Form::Count, Place::Rules("/confirm_zero/readings")),
+    setting("zero_secs", "ZERO_SECS", Form::Seconds, Place::Rules("/confirm_zero/secs")),
+    setting("wake_above", "WAKE_ABOVE", Form::Number, Place::Rules("/scale_to_zero/wake_above")),
+    setting("sleep_at", "SLEEP_AT", Form::Number, Place::Rules("/scale_to_zero/sleep_at")),
+    setting("first_scale_in_after", "FIRST_SCALE_IN_AFTER", Form::Seconds, Place::Rules("/first_scale_in_after_secs")),
+    setting("breaker_after", "BREAKER_AFTER", Form::Seconds, Place::Rules("/breaker/stuck_secs")),
+    setting("fallback_behavior", "FALLBACK", Form::Word, Place::Rules("/fallback/behavior")),
+    setting("fallback_count", "FALLBACK_COUNT", Form::Count, Place::Rules("/fallback/count")),
+    setting("fallback_after", "FALLBACK_AFTER", Form::Count, Place::Rules("/fallback/after")),
+    setting("max_event_age", "MAX_EVENT_AGE", Form::Seconds, Place::Top("/max_event_age_secs")),
     setting("max_reading_age", "MAX_READING_AGE", Form::Seconds, Place::Rules("/max_reading_age_secs")),
     setting(
         "allow_scale_out_without_state",
@@ -131,6 +148,10 @@ impl Form {
             (Self::Flag, value) => flag(value).map(Value::Bool),
             (Self::Combined, value) => flag(value).map(|yes| Value::from(if yes { "combined" } else { "backlog" })),
             (Self::Word, Value::String(text)) => Some(Value::from(text.trim().to_ascii_lowercase())),
+            (Self::Pause, Value::Number(number)) => whole(number.as_f64()),
+            (Self::Pause, Value::String(text)) => {
+                text.parse::<Pause>().ok().and_then(|pause| serde_json::to_value(pause).ok())
+            }
             (Self::Text, Value::String(text)) => Some(Value::from(text.trim())),
             (Self::Patterns, Value::String(text)) => {
                 Some(text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()).collect())
@@ -149,6 +170,7 @@ impl Form {
             Self::Number => "a number",
             Self::Flag | Self::Combined => "true or false (also yes, no, on, off, 1, 0)",
             Self::Word | Self::Text => "text",
+            Self::Pause => "in, out, both or a number of tasks",
             Self::Patterns => "patterns between commas, or a list of them",
         }
     }
@@ -162,6 +184,7 @@ impl Form {
             Self::Flag | Self::Combined => "true/false",
             Self::Word => "word",
             Self::Text => "text",
+            Self::Pause => "in, out, both or a number",
             Self::Patterns => "patterns",
         }
     }

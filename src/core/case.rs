@@ -1,12 +1,19 @@
 //! One decision in the making: the guards, in the order in which [`decide`](super::decide) calls them.
+//!
+//! Here are its beginning, what earlier ticks left, the proposals, and its end; [`limits`] and [`safety`] have the guards between.
+
+mod limits;
+mod safety;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::decision::{Decision, Direction, Reason};
+use super::decision::{Decision, Direction};
 use super::observation::{Amount, Answer, Observation, Sample, Unreadable};
 use super::policy::{Because, Situation};
+use super::reason::Reason;
 use super::rules::{Load, PriorityOverride, Rules};
-use super::state::{Action, Intent, Past, State};
+use super::safety::Brake;
+use super::state::{Action, Intent, Past, State, Zero};
 use crate::error::ErrorKind;
 
 /// How far two clocks may differ before a time in the future is taken for a fault. NTP keeps hosts within a second;
@@ -23,7 +30,12 @@ pub(super) struct Case<'a> {
     unfinished: Option<Intent>,
     current: u32,
     wanted: u32,
+    /// The loads of the sources that could be read, brakes aside.
+    loads: Vec<(&'a str, f64)>,
+    brakes: Vec<(&'a Brake, f64)>,
     all_read: bool,
+    /// Whether the configuration orders a scale-in although nothing can be read.
+    is_ordered_in: bool,
     reasons: Vec<Reason>,
 }
 
@@ -42,42 +54,97 @@ impl<'a> Case<'a> {
             reasons.push(Reason::ClockSkew { ahead_secs: ahead.as_secs().unsigned_abs() });
         }
         let current = seen.status.desired;
-        Self { rules, seen, past, now, state, unfinished: None, current, wanted: current, all_read: true, reasons }
+        Self {
+            rules,
+            seen,
+            past,
+            now,
+            state,
+            unfinished: None,
+            current,
+            wanted: current,
+            loads: Vec::new(),
+            brakes: Vec::new(),
+            all_read: true,
+            is_ordered_in: false,
+            reasons,
+        }
     }
 
     /// Finds out what became of a change that an earlier tick announced: made, never made, or overtaken by somebody else.
     pub(super) fn recognize_announced_change(&mut self) {
         let Some(intent) = self.state.pending.take() else { return };
+        // Whichever it is, the count that was left before it is no longer to be expected.
+        self.state.count = None;
         if self.current == intent.to {
             self.reasons.push(Reason::IntentConfirmed { to: intent.to });
         } else if self.current != intent.from {
             self.reasons.push(Reason::IntentSuperseded { to: intent.to, found: self.current });
+            self.note_change_by_others(intent.to);
         } else if self.current < intent.to && self.is_within(intent.at, self.rules.scale_out_cooldown_secs) {
             self.unfinished = Some(intent);
         }
         // An unfinished scale-in is dropped: its cooldown runs, and after that the facts decide anew.
     }
 
+    /// Respects a count that somebody else set since the last tick: it is where this decision starts from.
+    pub(super) fn notice_what_others_changed(&mut self) {
+        match self.state.count {
+            Some(left) if left != self.current => {
+                self.reasons.push(Reason::ChangedByOthers { from: left, to: self.current });
+                self.note_change_by_others(left);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets cooldowns run from somebody else's change as from one of our own, so that it is not undone at once. A scale-out
+    /// counts as an answer to the load that waits.
+    fn note_change_by_others(&mut self, left: u32) {
+        let (at, from, to) = (self.now, left, self.current);
+        let base = self.last_out_in_cooldown().map_or(left, |last| last.base.min(left));
+        match Direction::between(left, self.current) {
+            Some(Direction::Out) => self.state.last_out = Some(Action { at, from, to, base, tick: None }),
+            Some(Direction::In) => self.state.last_in = Some(Action { at, from, to, base: to, tick: None }),
+            None => {}
+        }
+    }
+
     /// Asks every policy about every readable source; the largest proposal wins.
     pub(super) fn let_policies_propose(&mut self) {
+        let seen = self.seen;
+        self.state.zeros.retain(|source, _| seen.samples.iter().any(|sample| sample.source == *source));
+        for sample in &seen.samples {
+            let brake = self.rules.brakes.iter().find(|brake| brake.source == sample.source);
+            match (load_of(sample, self.rules, self.now), brake) {
+                (Ok(load), Some(brake)) => self.brakes.push((brake, load)),
+                (Ok(load), None) => {
+                    self.note_zero(&sample.source, load);
+                    self.loads.push((&sample.source, load));
+                }
+                (Err(Unreadable { kind, detail }), _) => {
+                    self.all_read = false;
+                    self.state.zeros.remove(&sample.source);
+                    self.reasons.push(Reason::MetricUnreadable { source: sample.source.clone(), kind, detail });
+                }
+            }
+        }
+        self.all_read &= !self.loads.is_empty();
+        // No proposal, no change: a service without a readable source stays where it is.
+        self.wanted = self.propose(&self.loads.clone()).unwrap_or(self.current);
+    }
+
+    fn propose(&mut self, loads: &[(&str, f64)]) -> Option<u32> {
         let base = self.base();
         let (mut largest, mut steps_out) = (None, false);
-        for sample in &self.seen.samples {
-            let load = match load_of(sample, self.rules, self.now) {
-                Ok(load) => load,
-                Err(Unreadable { kind, detail }) => {
-                    self.all_read = false;
-                    self.reasons.push(Reason::MetricUnreadable { source: sample.source.clone(), kind, detail });
-                    continue;
-                }
-            };
+        for &(source, load) in loads {
             for policy in &self.rules.policies {
                 let proposal = policy.propose(Situation { load, current: self.current, base });
                 largest = largest.max(Some(proposal.wants));
                 steps_out |= matches!(proposal.because, Because::AboveThreshold { .. });
                 self.reasons.push(Reason::Proposed {
                     policy: policy.name().to_owned(),
-                    source: sample.source.clone(),
+                    source: source.to_owned(),
                     load,
                     because: proposal.because,
                     wants: proposal.wants,
@@ -87,117 +154,28 @@ impl<'a> Case<'a> {
         if base < self.current && steps_out {
             self.reasons.push(Reason::CooldownCredit { base });
         }
-        // No proposal, no change: a service without a readable source stays where it is.
-        self.wanted = largest.unwrap_or(self.current);
-        self.all_read &= !self.seen.samples.is_empty();
+        largest
     }
 
-    /// Limits one scale-in to the fraction that must remain.
-    pub(super) fn keep_fraction_on_scale_in(&mut self) {
-        let fraction = self.rules.min_remaining_fraction;
-        // Truncates, as the original's int() does.
-        let least = (f64::from(self.current) * fraction) as u32;
-        if self.wanted < least {
-            let wanted = std::mem::replace(&mut self.wanted, least);
-            self.reasons.push(Reason::ScaleInLimited { wanted, limited_to: least, fraction });
-        }
-    }
-
-    /// Removes no tasks while a new version is being rolled out, as Application Auto Scaling does:
-    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-auto-scaling.html>.
-    pub(super) fn hold_scale_in_during_deployment(&mut self) {
-        if self.seen.status.rolling_out && self.wanted < self.current {
-            let wanted = self.hold();
-            self.reasons.push(Reason::DeploymentInProgress { wanted });
-        }
-    }
-
-    /// Waits for the cooldown of the direction, unless a scale-out has priority or finishes an announced one.
-    pub(super) fn wait_for_cooldown(&mut self) {
-        match Direction::between(self.current, self.wanted) {
-            Some(Direction::Out) => self.wait_for_scale_out_cooldown(),
-            Some(Direction::In) => self.wait_for_scale_in_cooldown(),
-            None => {}
-        }
-    }
-
-    fn wait_for_scale_out_cooldown(&mut self) {
-        let Some(last) = self.state.last_out.as_ref() else { return };
-        let cooldown = self.rules.scale_out_cooldown_secs;
-        if !self.is_within(last.at, cooldown) {
+    fn note_zero(&mut self, source: &str, load: f64) {
+        if 0.0 < load {
+            self.state.zeros.remove(source);
             return;
         }
-        let added = self.rules.bounds.clamp(self.wanted).saturating_sub(self.current);
-        let has_priority = match self.rules.priority_override {
-            PriorityOverride::Always => true,
-            PriorityOverride::Step => self.rules.scaling_step_count <= added,
-            PriorityOverride::Never => false,
-        };
-        match &self.unfinished {
-            // No more than was announced: whoever announced it may only be slow, and is about to set it.
-            Some(intent) => {
-                self.wanted = self.wanted.min(intent.to);
-                self.reasons.push(Reason::IntentReplayed { announced: intent.to, to: self.wanted });
-            }
-            None if has_priority => self.reasons.push(Reason::PriorityOverride { added }),
-            None => {
-                let remaining_secs = self.remaining_secs(last.at, cooldown);
-                let wanted = self.hold();
-                self.reasons.push(Reason::InCooldown { direction: Direction::Out, wanted, remaining_secs });
-            }
-        }
-    }
-
-    fn wait_for_scale_in_cooldown(&mut self) {
-        let (since, cooldown) = (self.state.quiet_since(), self.rules.scale_in_cooldown_secs);
-        if self.is_within(since, cooldown) {
-            let remaining_secs = self.remaining_secs(since, cooldown);
-            let wanted = self.hold();
-            self.reasons.push(Reason::InCooldown { direction: Direction::In, wanted, remaining_secs });
-        }
-    }
-
-    /// Removes no tasks unless every source was read: what could not be read may be the one that is full.
-    pub(super) fn hold_scale_in_unless_all_is_read(&mut self) {
-        if !self.all_read && self.wanted < self.current {
-            let wanted = self.hold();
-            self.reasons.push(Reason::ScaleInNeedsAllMetrics { wanted });
-        }
-    }
-
-    /// Has the last word on the number: a count outside the bounds moves into them without waiting for anything.
-    pub(super) fn stay_within_bounds(&mut self) {
-        let bounds = self.rules.bounds;
-        let bounded_to = bounds.clamp(self.wanted);
-        if bounded_to == self.wanted {
-            return;
-        }
-        let wanted = std::mem::replace(&mut self.wanted, bounded_to);
-        self.reasons.push(match bounded_to == self.current {
-            true if bounded_to < wanted => Reason::AlreadyAtMaxCapacity { max: bounds.max },
-            true => Reason::AlreadyAtMinCapacity { min: bounds.min },
-            false => Reason::OutsideBounds { wanted, bounded_to },
-        });
-    }
-
-    /// Changes nothing without readable state: neither cooldowns nor another invocation's step are known then.
-    pub(super) fn refuse_without_state(&mut self) {
-        let Past::Unreadable { .. } = self.past else { return };
-        let allowed = self.rules.allow_scale_out_without_state && self.current < self.wanted;
-        if self.wanted != self.current && !allowed {
-            let wanted = self.hold();
-            self.reasons.push(Reason::ChangeNeedsState { wanted });
-        }
+        let zero = self.state.zeros.entry(source.to_owned()).or_insert(Zero { since: self.now, seen: 0 });
+        // Counted no further than it matters, so that an idle service's state stays as it is.
+        zero.seen = zero.seen.saturating_add(1).min(self.rules.confirm_zero.readings);
     }
 
     pub(super) fn conclude(mut self) -> (Decision, State) {
         let (from, to, at) = (self.current, self.wanted, self.now);
-        let action = |base| Some(Action { at, from, to, base });
+        let action = |base| Some(Action { at, from, to, base, tick: self.seen.scheduled_for });
         match Direction::between(from, to) {
             Some(Direction::Out) => self.state.last_out = action(self.base()),
             Some(Direction::In) => self.state.last_in = action(from),
             None => {}
         }
+        self.state.count = Some(to);
         self.state.pending = match from == to {
             // What was announced and not made stays announced, until it is made or its cooldown is over.
             true => self.unfinished,
@@ -213,8 +191,7 @@ impl<'a> Case<'a> {
     /// covers, which AWS calls credit:
     /// <https://docs.aws.amazon.com/autoscaling/application/userguide/step-scaling-policy-overview.html#step-scaling-cooldown>.
     fn base(&self) -> u32 {
-        let covered = |last: &&Action| self.is_within(last.at, self.rules.scale_out_cooldown_secs);
-        match (self.rules.priority_override, self.state.last_out.as_ref().filter(covered)) {
+        match (self.rules.priority_override, self.last_out_in_cooldown()) {
             (PriorityOverride::Always, _) => self.current,
             // What was asked for before is unknown: tasks that are still starting may be the answer to this load.
             (_, None) if *self.past == Past::Absent => self.seen.status.running.min(self.current),
@@ -223,16 +200,34 @@ impl<'a> Case<'a> {
         }
     }
 
+    fn last_out_in_cooldown(&self) -> Option<&Action> {
+        let last = self.state.last_out.as_ref()?;
+        self.is_within(last.at, self.rules.scale_out_cooldown_secs).then_some(last)
+    }
+
+    fn scales_in(&self) -> bool {
+        self.wanted < self.current
+    }
+
+    fn scales_out(&self) -> bool {
+        self.current < self.wanted
+    }
+
     fn hold(&mut self) -> u32 {
         std::mem::replace(&mut self.wanted, self.current)
     }
 
-    fn is_within(&self, since: Timestamp, cooldown_secs: u64) -> bool {
-        self.now.duration_since(since) <= seconds(cooldown_secs)
+    fn is_within(&self, since: Timestamp, secs: u64) -> bool {
+        self.now.duration_since(since) <= seconds(secs)
     }
 
-    fn remaining_secs(&self, since: Timestamp, cooldown_secs: u64) -> u64 {
-        let remaining = seconds(cooldown_secs) - self.now.duration_since(since);
+    /// How long ago, in whole seconds; 0 for what lies ahead by less than the clocks' tolerance.
+    fn secs_since(&self, since: Timestamp) -> u64 {
+        u64::try_from(self.now.duration_since(since).as_secs()).unwrap_or(0)
+    }
+
+    fn remaining_secs(&self, since: Timestamp, secs: u64) -> u64 {
+        let remaining = seconds(secs) - self.now.duration_since(since);
         remaining.as_secs().unsigned_abs() + u64::from(0 < remaining.subsec_nanos())
     }
 }

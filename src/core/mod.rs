@@ -6,20 +6,24 @@ mod case;
 mod decision;
 mod observation;
 mod policy;
+mod reason;
 mod rules;
+mod safety;
 mod state;
 
 use jiff::Timestamp;
 
 use case::Case;
 
-pub use decision::{Decision, Direction, Reason};
+pub use decision::{Decision, Direction};
 pub use observation::{
     Amount, Answer, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus, Unreadable,
 };
 pub use policy::{Because, PLANNED_POLICIES, POLICIES, Policy, Threshold};
+pub use reason::Reason;
 pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};
-pub use state::{Action, Intent, Past, State};
+pub use safety::{Behavior, Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
+pub use state::{Action, BrakeLoad, Failing, Intent, LastLoad, Past, Shortfall, State, Zero};
 
 /// Decides one service: what to set, why, and what to remember.
 ///
@@ -28,12 +32,23 @@ pub use state::{Action, Intent, Past, State};
 pub fn decide(rules: &Rules, seen: &Observation, past: &Past, now: Timestamp) -> (Decision, State) {
     let mut case = Case::open(rules, seen, past, now);
     case.recognize_announced_change();
+    case.notice_what_others_changed();
     case.let_policies_propose();
+    case.fall_back_when_nothing_is_read();
+    case.wake_and_sleep();
     case.keep_fraction_on_scale_in();
+    case.keep_busy_tasks();
     case.hold_scale_in_during_deployment();
+    case.stop_asking_for_tasks_that_do_not_arrive();
+    case.obey_brakes();
+    case.hold_scale_in_until_zero_is_confirmed();
     case.wait_for_cooldown();
     case.hold_scale_in_unless_all_is_read();
+    case.keep_paused_count();
     case.stay_within_bounds();
+    case.hold_while_paused();
+    case.leave_it_to_the_other_autoscaler();
+    case.act_once_for_each_scheduled_time();
     case.refuse_without_state();
     case.conclude()
 }

@@ -18,6 +18,9 @@ pub struct Observation {
     /// How many tasks the target says must not be stopped now. Asked for where a scale-in is wanted, of targets that can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<Protected>,
+    /// The time that this tick was scheduled for, where a schedule says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_for: Option<Timestamp>,
 }
 
 /// How many tasks must not be stopped, or why that is not known.

@@ -1,9 +1,13 @@
 //! How one service is decided: its policies, its bounds and its guards.
 
+use std::fmt;
+use std::str::FromStr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
+use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
 
 /// How one service is decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +44,39 @@ pub struct Rules {
     /// Which messages of a queue count: `backlog` those that wait, `combined` those that wait or are in flight.
     #[serde(default)]
     pub load: Load,
+    /// How many messages one task works on at once, at least 1. No scale-in leaves fewer tasks than the messages in flight
+    /// keep busy at that.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub in_flight_per_task: u32,
+    /// Whether a scale-in waits until nothing waits or is in flight in any source.
+    #[serde(default)]
+    pub drain_first: bool,
+    /// When a reading of zero after one that was not zero is believed.
+    #[serde(default)]
+    pub confirm_zero: ConfirmZero,
+    /// When a service whose lower bound is 0 goes to sleep and wakes.
+    #[serde(default)]
+    pub scale_to_zero: ScaleToZero,
+    /// How long after first sight of a service no task is removed, in seconds, beside the scale-in cooldown.
+    #[serde(default)]
+    #[schemars(range(max = 604_800))]
+    pub first_scale_in_after_secs: u64,
+    /// What to do when no source could be read for several ticks; hold where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Fallback")]
+    pub fallback: Option<Fallback>,
+    /// When to stop asking for tasks that do not arrive.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// Sources that stop scale-out instead of asking for tasks, such as a dead-letter queue. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub brakes: Vec<Brake>,
+    /// Which changes to hold back (`in`, `out`, `both`), or how many tasks to keep whatever is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Pause")]
+    pub pause: Option<Pause>,
     /// How old a reading may be, in seconds, before it counts as unreadable.
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 1, max = 86_400))]
@@ -47,9 +84,6 @@ pub struct Rules {
     /// Whether to scale out although the state cannot be read. Another invocation's step may then be repeated, up to the bounds.
     #[serde(default)]
     pub allow_scale_out_without_state: bool,
-    /// What does not change for now: `in`, `out`, `both`, or a number of tasks that is set at once, within the bounds, and kept.
-    #[serde(default)]
-    pub pause: Option<Pause>,
 }
 
 /// The least and the most tasks, both inclusive.
@@ -114,7 +148,18 @@ pub enum Held {
     Both,
 }
 
-impl std::str::FromStr for Pause {
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hold(Held::In) => f.write_str("in"),
+            Self::Hold(Held::Out) => f.write_str("out"),
+            Self::Hold(Held::Both) => f.write_str("both"),
+            Self::At(count) => write!(f, "at {count}"),
+        }
+    }
+}
+
+impl FromStr for Pause {
     type Err = String;
 
     /// Reads `in`, `out`, `both` or a number of tasks, as environment variables and tags give them.
@@ -139,6 +184,10 @@ pub enum Load {
     #[default]
     Backlog,
     Combined,
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn ten() -> u32 {

@@ -1,12 +1,14 @@
 //! What survives a tick.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::observation::Unreadable;
 
-/// What one service remembers.
+/// What one service remembers. Everything but `since` may be absent, so that later versions read what earlier ones wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -21,6 +23,78 @@ pub struct State {
     /// A change that was announced and not yet seen to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Intent>,
+    /// The desired count as the last tick left it, to see what others change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// The sources that read zero, by name, since they last read more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zeros: BTreeMap<String, Zero>,
+    /// Since when no source can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+    /// The last readings by source, kept where the fallback is `last_known`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub last_loads: BTreeMap<String, LastLoad>,
+    /// Since when fewer tasks run than are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortfall: Option<Shortfall>,
+    /// The last loads of the brakes that look at growth, by source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub brake_loads: BTreeMap<String, BrakeLoad>,
+}
+
+/// A source that reads zero.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Zero {
+    /// When it read zero first.
+    pub since: Timestamp,
+    /// In how many ticks in a row, counted up to what a confirmation needs.
+    pub seen: u32,
+}
+
+/// A time in which no source can be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Failing {
+    /// The first such tick.
+    pub since: Timestamp,
+    /// How many of them there were, counted up to what the fallback needs.
+    pub ticks: u32,
+}
+
+/// A load that was read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LastLoad {
+    /// The load: finite, at least 0.
+    pub load: f64,
+    /// When it was read.
+    pub at: Timestamp,
+}
+
+/// The load of a brake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BrakeLoad {
+    /// The last load: finite, at least 0.
+    pub load: f64,
+    /// When it last grew, if it was seen to grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown: Option<Timestamp>,
+}
+
+/// A time in which fewer tasks run than are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shortfall {
+    /// When more tasks than before were last seen running, or the shortfall began.
+    pub since: Timestamp,
+    /// The most tasks that were seen running in it.
+    pub running: u32,
+    /// When a probe was last asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probed: Option<Timestamp>,
 }
 
 /// One change of the desired count. Counts in tasks.
@@ -36,6 +110,10 @@ pub struct Action {
     /// Where a further step counts from while this one's cooldown runs: the desired count before the first of the
     /// scale-outs that follow each other within a cooldown.
     pub base: u32,
+    /// The scheduled time of the tick that decided it, where it was a scheduled one: the same or an earlier tick that is
+    /// delivered after it is recognized by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tick: Option<Timestamp>,
 }
 
 /// A change that was announced before it was made.
@@ -69,12 +147,39 @@ pub enum Past {
 impl State {
     /// The state of a service that is seen for the first time.
     pub fn new(since: Timestamp) -> Self {
-        Self { since, last_out: None, last_in: None, pending: None }
+        Self {
+            since,
+            last_out: None,
+            last_in: None,
+            pending: None,
+            count: None,
+            zeros: BTreeMap::new(),
+            failing: None,
+            last_loads: BTreeMap::new(),
+            shortfall: None,
+            brake_loads: BTreeMap::new(),
+        }
     }
 
     /// Records that the announced change was made.
     pub fn confirm(&mut self) {
         self.pending = None;
+    }
+
+    /// The same, of a decision that was not carried out: cooldowns run as if it had been, and the count is what it was.
+    #[must_use]
+    pub fn without_the_change(mut self, current: u32) -> Self {
+        self.pending = None;
+        self.count = Some(current);
+        self
+    }
+
+    /// Whether a tick scheduled for this time, or a later one, has already changed the count.
+    pub(super) fn has_acted_on(&self, tick: Timestamp) -> bool {
+        [&self.last_out, &self.last_in]
+            .into_iter()
+            .flatten()
+            .any(|action| action.tick.is_some_and(|acted| tick <= acted))
     }
 
     /// Since when the scale-in cooldown runs: the latest of first sight, the last scale-in and the last scale-out.
@@ -89,8 +194,15 @@ impl State {
     pub(super) fn pull_back_to(&mut self, now: Timestamp, tolerance: SignedDuration) -> Option<SignedDuration> {
         let actions = [&mut self.last_out, &mut self.last_in].into_iter().flatten().map(|action| &mut action.at);
         let intents = self.pending.iter_mut().map(|intent| &mut intent.at);
+        let zeros = self.zeros.values_mut().map(|zero| &mut zero.since);
+        let loads = self.last_loads.values_mut().map(|last| &mut last.at);
+        let brakes = self.brake_loads.values_mut().filter_map(|last| last.grown.as_mut());
+        let failing = self.failing.iter_mut().map(|failing| &mut failing.since);
+        let shortfall =
+            self.shortfall.iter_mut().flat_map(|short| [&mut short.since].into_iter().chain(&mut short.probed));
+        let others = intents.chain(zeros).chain(loads).chain(brakes).chain(failing).chain(shortfall);
         let mut farthest = None;
-        for at in actions.chain(intents).chain([&mut self.since]) {
+        for at in actions.chain(others).chain([&mut self.since]) {
             let ahead = at.duration_since(now);
             if tolerance < ahead {
                 farthest = farthest.max(Some(ahead));

@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn ticked(record: Record) -> Result<Answer, Failed> {
-        Ok(Answer { tick: "a".to_owned(), dry_run: false, ticks: 1, records: vec![record] })
+        Ok(Answer::of("a".to_owned(), false, vec![record]))
     }
 
     #[tokio::test(start_paused = true)]

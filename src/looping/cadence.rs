@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn seen(record: Record) -> Seen {
-        Seen::of(&Ok(Answer { tick: "a".to_owned(), dry_run: false, ticks: 1, records: vec![record] }))
+        Seen::of(&Ok(Answer::of("a".to_owned(), false, vec![record])))
     }
 
     #[test]

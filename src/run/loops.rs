@@ -93,7 +93,7 @@ async fn a_lease_that_is_given_back_is_taken_at_once() {
     assert!(world.release(&other.0, &other.1).await.is_empty(), "it has none to give back");
     assert_eq!(world.document().await.lease.expect("it is leased").holder, "one");
     // Somebody writes at the same time.
-    world.inner().meddler = Some(Meddler::Sees("another".to_owned(), State::new(world.now())));
+    world.inner().meddler = Some(Meddler::Sees("another".to_owned(), State::new(world.now()).into()));
     assert!(world.release(&one.0, &one.1).await.is_empty());
     assert_eq!(world.document().await.lease, None);
     assert_eq!(outcomes(&world.tick(&other.0, Some(&other.1)).await), [Outcome::Held]);
@@ -141,7 +141,7 @@ async fn a_lease_from_a_clock_that_is_wrong_is_nobodys() {
 async fn a_conflict_about_nothing_but_bookkeeping_is_no_conflict() {
     let world = World::new("bookkeeping", &[("orders", 10)]);
     let seen_first = State::new(world.now() - SignedDuration::from_secs(1));
-    world.inner().meddler = Some(Meddler::Sees("orders".to_owned(), seen_first));
+    world.inner().meddler = Some(Meddler::Sees("orders".to_owned(), seen_first.into()));
     assert_eq!(outcomes(&world.tick(&Memory::default(), None).await), [Outcome::Held]);
 }
 

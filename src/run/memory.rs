@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 
 use crate::adapter::Section;
-use crate::core::State;
+use crate::core::{Decision, State};
 use crate::error::Result;
 use crate::pace::Pace;
+use crate::record::{Comparison, WouldHave};
 use crate::shared::Shared;
 use crate::stores::{Loaded, Store};
 
@@ -22,15 +23,23 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Remembered {
-    /// The last state that was seen of each service, for `allow_scale_out_without_state`.
-    states: BTreeMap<String, State>,
+    services: BTreeMap<String, OfService>,
     /// A loop's documents by their keys, as they were found or written last.
     documents: BTreeMap<String, Loaded>,
     /// The keys of the documents that another loop's lease keeps this one from.
     on_standby: BTreeSet<String>,
-    /// The desired count of each service when a loop of this process first saw it.
-    first_counts: BTreeMap<String, u32>,
     store: Option<(&'static str, Value, Arc<dyn Store>)>,
+}
+
+#[derive(Debug, Default)]
+struct OfService {
+    /// The last state that was seen, used only where `allow_scale_out_without_state` asks for it.
+    state: Option<State>,
+    /// The state of a dry run, whose cooldowns run as if its changes had been made.
+    rehearsed: Option<State>,
+    comparison: Comparison,
+    /// The desired count when a loop of this process first saw it.
+    first_count: Option<u32>,
 }
 
 impl Memory {
@@ -38,12 +47,32 @@ impl Memory {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn with<T>(&self, service: &str, use_it: impl FnOnce(&mut OfService) -> T) -> T {
+        use_it(self.lock().services.entry(service.to_owned()).or_default())
+    }
+
     pub(super) fn recall(&self, service: &str) -> Option<State> {
-        self.lock().states.get(service).cloned()
+        self.with(service, |remembered| remembered.state.clone())
     }
 
     pub(super) fn keep(&self, service: &str, state: &State) {
-        self.lock().states.insert(service.to_owned(), state.clone());
+        self.with(service, |remembered| remembered.state = Some(state.clone()));
+    }
+
+    pub(super) fn rehearsed(&self, service: &str) -> Option<State> {
+        self.with(service, |remembered| remembered.rehearsed.clone())
+    }
+
+    pub(super) fn rehearse(&self, service: &str, state: State) {
+        self.with(service, |remembered| remembered.rehearsed = Some(state));
+    }
+
+    /// Adds a decision that is not carried out to the comparison with what was there.
+    pub(super) fn compare(&self, service: &str, decision: &Decision) -> WouldHave {
+        self.with(service, |remembered| {
+            remembered.comparison.add(decision);
+            WouldHave { desired: decision.desired, compared: remembered.comparison }
+        })
     }
 
     pub(super) fn document(&self, key: &str) -> Option<Loaded> {
@@ -71,11 +100,11 @@ impl Memory {
 
     /// The desired count of a service when a loop of this process first saw it.
     pub fn first_count(&self, service: &str) -> Option<u32> {
-        self.lock().first_counts.get(service).copied()
+        self.with(service, |remembered| remembered.first_count)
     }
 
-    pub(super) fn note_count(&self, service: String, desired: u32) {
-        self.lock().first_counts.entry(service).or_insert(desired);
+    pub(super) fn note_count(&self, service: &str, desired: u32) {
+        self.with(service, |remembered| remembered.first_count.get_or_insert(desired).to_owned());
     }
 
     /// The store of these settings, built once, since one that lives in this process would otherwise forget everything.

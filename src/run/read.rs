@@ -84,7 +84,7 @@ async fn readings(tick: &Tick<'_>, positions: Vec<usize>) -> BTreeMap<usize, See
     let services = || positions.iter().map(|&position| &tick.config.services[position]);
     let targets: Vec<_> = services().map(|service| service.target.build(tick.shared).map(Arc::from)).collect();
     let (statuses, samples) = futures_util::join!(
-        ask_together(
+        ask_for_statuses(
             tick,
             services().map(|service| &service.identity).zip(targets.iter().map(Result::as_ref)).collect()
         ),
@@ -169,44 +169,66 @@ fn escaped(name: &str) -> String {
 }
 
 /// Asks for the status of services, once for all that share a scope; answers in the order asked.
-pub(super) async fn ask_together(tick: &Tick<'_>, services: Vec<(&Identity, Built<'_>)>) -> Vec<Status> {
+pub(super) async fn ask_for_statuses(tick: &Tick<'_>, services: Vec<(&Identity, Built<'_>)>) -> Vec<Status> {
+    let ask = async |target: &dyn Target, first: &Identity, names: &[String]| {
+        tick.memory.pace.note_read(first, names.len());
+        target.statuses(names).await
+    };
+    ask_together(tick, services, "status", ask).await
+}
+
+/// Asks how many tasks of services must not be stopped, once for all that share a scope; answers in the order asked.
+pub(super) async fn ask_for_protected(
+    tick: &Tick<'_>,
+    services: Vec<(&Identity, Built<'_>)>,
+) -> Vec<Result<Option<u32>, Unreadable>> {
+    let ask = async |target: &dyn Target, _: &Identity, names: &[String]| target.protected(names).await;
+    ask_together(tick, services, "protected tasks", ask).await
+}
+
+async fn ask_together<T>(
+    tick: &Tick<'_>,
+    services: Vec<(&Identity, Built<'_>)>,
+    what: &str,
+    ask: impl AsyncFn(&dyn Target, &Identity, &[String]) -> Vec<Result<T>>,
+) -> Vec<Result<T, Unreadable>> {
     let mut scopes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (position, (identity, _)) in services.iter().enumerate() {
         scopes.entry(identity.scope()).or_default().push(position);
     }
-    let ask = |positions: Vec<usize>| {
-        let (services, tick) = (&services, tick);
+    let ask_scope = |positions: Vec<usize>| {
+        let (services, tick, ask) = (&services, tick, &ask);
         async move {
             let names: Vec<_> = positions.iter().map(|&position| services[position].0.leaf().to_owned()).collect();
             let target = match services[positions[0]].1 {
                 Ok(target) => target,
                 Err(error) => return each(&positions, || Err(unreadable(error))),
             };
-            let during = format!("reading status of {}", names.join(", "));
-            tick.memory.pace.note_read(services[positions[0]].0, names.len());
-            match tick.call.run(&during, async { Ok(target.statuses(&names).await) }).await {
-                Ok(statuses) => {
-                    let statuses = statuses.into_iter().map(|status| status.map_err(|error| unreadable(&error)));
-                    positions.into_iter().zip(statuses).collect()
+            let during = format!("reading {what} of {}", names.join(", "));
+            let first = services[positions[0]].0;
+            match tick.call.run(&during, async { Ok(ask(target.as_ref(), first, &names).await) }).await {
+                Ok(answers) => {
+                    let answers = answers.into_iter().map(|answer| answer.map_err(|error| unreadable(&error)));
+                    positions.into_iter().zip(answers).collect()
                 }
                 Err(error) => each(&positions, || Err(unreadable(&error))),
             }
         }
     };
-    let mut found: BTreeMap<_, _> = together(scopes.into_values().map(ask)).await.into_iter().flatten().collect();
+    let mut found: BTreeMap<_, _> = together(scopes.into_values().map(ask_scope)).await.into_iter().flatten().collect();
     let silent = || {
-        let detail = "reading status: the target left the service out of its answer".to_owned();
+        let detail = format!("reading {what}: the target left the service out of its answer");
         Err(Unreadable { kind: ErrorKind::Bug, detail })
     };
     (0..services.len()).map(|position| found.remove(&position).unwrap_or_else(silent)).collect()
 }
 
-type Built<'a> = Result<&'a Arc<dyn Target>, &'a Error>;
+pub(super) type Built<'a> = Result<&'a Arc<dyn Target>, &'a Error>;
 
 pub(super) type Status = Result<TargetStatus, Unreadable>;
 
-fn each(positions: &[usize], status: impl Fn() -> Status) -> Vec<(usize, Status)> {
-    positions.iter().map(|&position| (position, status())).collect()
+fn each<T>(positions: &[usize], answer: impl Fn() -> T) -> Vec<(usize, T)> {
+    positions.iter().map(|&position| (position, answer())).collect()
 }
 
 /// Reads every source of a service.

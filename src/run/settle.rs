@@ -1,18 +1,18 @@
 //! The second half of a tick, for the services that share a state document: decide, announce, act, confirm.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Tick;
-use super::read::{Group, Member, ask_together, unreadable};
+use super::draft::{self, Draft};
+use super::read::{Group, ask_for_statuses};
 use crate::call::{TIME_TO_ACT, TIME_TO_ANNOUNCE, together};
-use crate::core::{Answer, Decision, Observation, Past, Reason, State, Unreadable, decide};
+use crate::core::{State, Unreadable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{Failure, Outcome, Record};
+use crate::record::{Outcome, Record};
+use crate::stores::Store;
 use crate::stores::document::{self, Loaded};
-use crate::stores::{Lease, Store};
 use crate::targets::Applied;
 
 /// How often an announcement is merged with what others wrote. Two overlapping invocations of a fleet write twice each.
@@ -26,31 +26,13 @@ pub(super) struct Drafted {
     drafts: Vec<Draft>,
 }
 
-/// One service with what was decided for it.
-struct Draft {
-    member: Member,
-    decision: Option<Decision>,
-    /// What is to be remembered, where that is more than nothing new.
-    state: Option<State>,
-    outcome: Outcome,
-    /// Another loop's lease, where it stood in the way.
-    lease: Option<Lease>,
-    failures: Vec<Failure>,
-    warnings: Vec<String>,
-}
-
-/// Decides for every service of a group.
-pub(super) fn drafted(tick: &Tick<'_>, group: Group) -> Drafted {
+/// Decides for every service of a group that no other loop acts on.
+pub(super) async fn drafted(tick: &Tick<'_>, group: Group) -> Drafted {
     let Group { key, store, loaded, on_standby, members } = group;
-    let draft = |member| match &on_standby {
-        None => draft(tick, member, &loaded),
-        Some(lease) => {
-            let mut draft = Draft::new(member);
-            draft.stand_by(lease);
-            draft
-        }
+    let drafts = match &on_standby {
+        None => draft::all(tick, members, &loaded).await,
+        Some(lease) => members.into_iter().map(|member| Draft::on_standby(tick, member, &loaded, lease)).collect(),
     };
-    let drafts = members.into_iter().map(draft).collect();
     Drafted { key, store, loaded, drafts }
 }
 
@@ -76,7 +58,7 @@ pub(super) async fn group(tick: &Tick<'_>, group: Drafted, started: Instant) -> 
     let Drafted { key, store, loaded, mut drafts } = group;
     match (tick.config.dry_run, loaded, store) {
         _ if drafts.iter().any(|draft| draft.outcome == Outcome::Standby) => {}
-        (true, ..) => drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.outcome = Outcome::DryRun),
+        (true, ..) => drafts.iter_mut().for_each(|draft| draft.rehearse(tick)),
         (false, Ok(loaded), Some(store)) => act_with_state(tick, &key, store.as_ref(), loaded, &mut drafts).await,
         // The core proposes a change without state only where the configuration allows it. It is remembered before it is
         // made: a reply may be lost.
@@ -88,63 +70,16 @@ pub(super) async fn group(tick: &Tick<'_>, group: Drafted, started: Instant) -> 
     drafts.into_iter().map(|draft| draft.finish(tick, started)).collect()
 }
 
-fn draft(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>) -> Draft {
-    let past = match loaded {
-        Ok(loaded) => loaded.state(&member.id).map_or(Past::Absent, |state| Past::Known(state.clone())),
-        Err(why) => Past::Unreadable { why: why.clone(), remembered: tick.memory.recall(&member.name()) },
-    };
-    let mut draft = Draft::new(member);
-    let status = match &draft.member.status {
-        Ok(status) => status.clone(),
-        Err(why) => {
-            let samples = draft.member.samples.iter().filter_map(|sample| match &sample.answer {
-                Answer::Unreadable(why) => Some(why),
-                Answer::Reading(_) => None,
-            });
-            let all = [why].into_iter().chain(loaded.as_ref().err()).chain(samples);
-            draft.failures = all.map(|why| Failure { kind: why.kind, message: why.detail.clone() }).collect();
-            draft.outcome = Outcome::Failed;
-            return draft;
-        }
-    };
-    if tick.term.is_some() {
-        tick.memory.note_count(draft.member.name(), status.desired);
-    }
-    let seen = Observation { samples: draft.member.samples.clone(), status, protected: None };
-    // Total by its tests; were it not, it would still fail this service alone.
-    let rules = &draft.member.service.rules;
-    let Ok((decision, state)) = catch_unwind(AssertUnwindSafe(|| decide(rules, &seen, &past, tick.now))) else {
-        draft.outcome = Outcome::Failed;
-        let message = "deciding: it panicked; standard error has the place".to_owned();
-        draft.failures.push(Failure { kind: ErrorKind::Bug, message });
-        return draft;
-    };
-    draft.failures = decision.reasons.iter().filter_map(failure).collect();
-    draft.decision = Some(decision);
-    let is_news = past != Past::Known(state.clone());
-    draft.state = is_news.then_some(state);
-    if let Past::Known(state) = &past {
-        tick.memory.keep(&draft.member.name(), state);
-    }
-    draft
-}
-
-/// What could not be read fails the invocation, however well the core coped without it.
-fn failure(reason: &Reason) -> Option<Failure> {
-    match reason {
-        Reason::MetricUnreadable { kind, detail, .. } | Reason::StateUnavailable { kind, detail } => {
-            Some(Failure { kind: *kind, message: detail.clone() })
-        }
-        _ => None,
-    }
-}
-
 /// Announces what is to change, acts on what could be announced, and confirms what was done.
 async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: Loaded, drafts: &mut [Draft]) {
     let news: BTreeMap<_, _> =
         drafts.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?))).collect();
     if news.is_empty() && !tick.lease_is_due(&loaded) {
         return;
+    }
+    #[cfg(test)]
+    if super::model::acts_first() {
+        act(tick, drafts).await;
     }
     let announced = match tick.call.has_time(TIME_TO_ANNOUNCE) {
         Ok(()) => tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await,
@@ -153,7 +88,7 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
             return drafts.iter_mut().filter(|draft| draft.is_about_to_act()).for_each(|draft| draft.fail(&error));
         }
     };
-    let announced = match announced {
+    let (announced, ours) = match announced {
         Ok(announced) => announced,
         Err(error) => return drafts.iter_mut().for_each(|draft| draft.is_not_announced(&error)),
     };
@@ -164,11 +99,11 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
         return drafts.iter_mut().for_each(|draft| draft.stand_by(&lease));
     }
     for draft in drafts.iter_mut().filter(|draft| draft.state.is_some()) {
-        match announced.state(&draft.member.id) == draft.state.as_ref() {
+        match ours.contains(&draft.member.id) {
             true => draft.remember(tick),
-            // What was only to be remembered can wait for the next tick.
-            false if !draft.acts() => {}
-            false => draft.outcome = Outcome::Conflict,
+            false if draft.acts() => draft.outcome = Outcome::Conflict,
+            // What was only to be remembered, the next tick sees again.
+            false => {}
         }
     }
     look_again(tick, drafts).await;
@@ -176,20 +111,22 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
     confirm(tick, key, store, &announced, drafts).await;
 }
 
-/// Saves the new states, and returns the document as it is then: with them, or with what somebody else wrote in their place.
+/// Saves the new states, and returns the document as it is then, and whose states in it are ours. An equal state of somebody
+/// else is not: then both would act on it.
 async fn announce(
     tick: &Tick<'_>,
     key: &str,
     store: &dyn Store,
     loaded: &Loaded,
     news: BTreeMap<String, State>,
-) -> Result<Loaded> {
+) -> Result<(Loaded, BTreeSet<String>)> {
     let (mut base, mut ours) = (loaded.clone(), news);
     for _ in 0..ATTEMPTS {
         base.lease = tick.lease_over(&base);
         match document::save(store, key, &base, ours.clone(), tick.name, tick.now).await {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
-            other => return other,
+            Err(error) => return Err(error),
+            Ok(saved) => return Ok((saved, ours.into_keys().collect())),
         }
         // Another service's change in the same document is none of ours: merge it and try again. A change of the same
         // service means that somebody else is acting on it, and we stop for it.
@@ -200,7 +137,7 @@ async fn announce(
             break;
         }
     }
-    Ok(base)
+    Ok((base, BTreeSet::new()))
 }
 
 /// Reads the status of every service that is about to change once more, and leaves alone what somebody changed meanwhile.
@@ -209,10 +146,9 @@ async fn announce(
 /// compared with: another invocation, or an operator, may have acted in between.
 async fn look_again(tick: &Tick<'_>, drafts: &mut [Draft]) {
     let mut acting: Vec<_> = drafts.iter_mut().filter(|draft| draft.is_about_to_act()).collect();
-    let absent = Error::new(ErrorKind::Bug, "reading status", "a decision without a target");
-    let services =
-        acting.iter().map(|draft| (&draft.member.service.identity, draft.member.target.as_ref().ok_or(&absent)));
-    let statuses = ask_together(tick, services.collect()).await;
+    let absent = Draft::without_target();
+    let services = acting.iter().map(|draft| draft.asked(&absent)).collect();
+    let statuses = ask_for_statuses(tick, services).await;
     for (draft, status) in acting.iter_mut().zip(statuses) {
         let current = draft.decision.as_ref().map(|decision| decision.current);
         match status {
@@ -271,81 +207,5 @@ async fn confirm(tick: &Tick<'_>, key: &str, store: &dyn Store, announced: &Load
             let warning = format!("the change was made, but not noted as made; the next tick recognizes it: {error}");
             done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
         }
-    }
-}
-
-impl Draft {
-    fn new(member: Member) -> Self {
-        Self {
-            member,
-            decision: None,
-            state: None,
-            outcome: Outcome::Held,
-            lease: None,
-            failures: Vec::new(),
-            warnings: Vec::new(),
-        }
-    }
-
-    fn stand_by(&mut self, lease: &Lease) {
-        self.outcome = Outcome::Standby;
-        self.lease = Some(lease.clone());
-    }
-
-    /// How soon the change is wanted: scale-outs before scale-ins, and of each the relatively larger first.
-    fn urgency(&self) -> f64 {
-        let Some(Decision { current, desired, .. }) = &self.decision else { return 0.0 };
-        let (from, to) = (f64::from(*current), f64::from(*desired));
-        // A scale-in is at most the whole count, so that every scale-out comes before it.
-        if from < to { 1.0 + (to - from) / from.max(1.0) } else { (from - to) / from.max(1.0) }
-    }
-
-    /// What could not be announced is not done. A lease alone is only a warning, since nothing that must hold depends on it.
-    fn is_not_announced(&mut self, error: &Error) {
-        match self.state {
-            Some(_) => self.fail(error),
-            None => self.warnings.push(format!("the state was not written: {error}")),
-        }
-    }
-
-    fn acts(&self) -> bool {
-        self.decision.as_ref().is_some_and(|decision| decision.direction().is_some())
-    }
-
-    fn is_about_to_act(&self) -> bool {
-        self.acts() && self.outcome == Outcome::Held
-    }
-
-    fn fail(&mut self, error: &Error) {
-        if self.acts() {
-            self.outcome = Outcome::Failed;
-        }
-        let Unreadable { kind, detail } = unreadable(error);
-        self.failures.push(Failure { kind, message: detail });
-    }
-
-    fn remember(&self, tick: &Tick<'_>) {
-        if let Some(state) = &self.state {
-            tick.memory.keep(&self.member.name(), state);
-        }
-    }
-
-    fn finish(self, tick: &Tick<'_>, started: Instant) -> (usize, Record) {
-        let Member { position, service, id, status, samples, .. } = self.member;
-        let record = Record {
-            service: service.name,
-            tick: tick.name.to_owned(),
-            at: tick.now,
-            target: id,
-            samples,
-            status: status.ok(),
-            decision: self.decision,
-            outcome: self.outcome,
-            lease: self.lease,
-            failures: self.failures,
-            warnings: self.warnings,
-            took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        };
-        (position, record)
     }
 }

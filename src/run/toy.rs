@@ -50,7 +50,7 @@ pub(super) struct Inner {
 /// Somebody who writes at the same time.
 #[derive(Debug)]
 pub(super) enum Meddler {
-    Sees(String, State),
+    Sees(String, Box<State>),
     Leases(Lease),
 }
 
@@ -184,7 +184,7 @@ impl World {
         let mut found = document::load(self.store.as_ref(), key).await.expect("it can be read");
         let mut services = Vec::new();
         match meddler {
-            Meddler::Sees(service, state) => services.push((id(self.name, &service), state)),
+            Meddler::Sees(service, state) => services.push((id(self.name, &service), *state)),
             Meddler::Leases(lease) => found.lease = Some(lease),
         }
         document::save(self.store.as_ref(), key, &found, services, "other", self.now()).await.expect("it is saved");
@@ -216,6 +216,7 @@ impl World {
             endpoint: None,
             fleet: Some(self.name.to_owned()),
             intervals: None,
+            max_event_age_secs: 60,
         }
     }
 
@@ -227,15 +228,36 @@ impl World {
     pub async fn tick_as(&self, config: &Config, memory: &Memory, term: Option<&Term>) -> Vec<Record> {
         let shared = Shared::for_wire("http://127.0.0.1:9");
         let (call, now) = (Call::within(Duration::from_secs(30)), self.now());
-        run(&Tick { config, shared: &shared, memory, notifiers: &[], now, call, name: "tick", term }).await
+        run(&Tick {
+            config,
+            shared: &shared,
+            memory,
+            notifiers: &[],
+            scheduled_for: None,
+            now,
+            call,
+            name: "tick",
+            term,
+        })
+        .await
     }
 
     pub async fn release(&self, memory: &Memory, term: &Term) -> Vec<Error> {
         let shared = Shared::for_wire("http://127.0.0.1:9");
         let (call, now, config) = (Call::within(Duration::from_secs(4)), self.now(), self.config());
         let term = Some(term);
-        super::release(&Tick { config: &config, shared: &shared, memory, notifiers: &[], now, call, name: "end", term })
-            .await
+        super::release(&Tick {
+            config: &config,
+            shared: &shared,
+            memory,
+            notifiers: &[],
+            scheduled_for: None,
+            now,
+            call,
+            name: "end",
+            term,
+        })
+        .await
     }
 }
 

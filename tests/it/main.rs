@@ -7,6 +7,7 @@
 mod config;
 mod e2e;
 mod properties;
+mod safety;
 mod scenarios;
 mod support;
 mod tidy;

@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate::core::{
-    Action, Decision, Intent, Load, Observation, Past, Policy, PriorityOverride, Rules, Sample, State, Threshold,
-    Unreadable, decide,
+    Action, Breaker, ConfirmZero, Decision, Intent, Load, Observation, Past, Policy, PriorityOverride, Rules, Sample,
+    ScaleToZero, Shortfall, State, Threshold, Unreadable, Zero, decide,
 };
 use tidegate::error::ErrorKind;
 
@@ -20,7 +20,7 @@ fn thresholds() -> impl Strategy<Value = Threshold> {
 }
 
 prop_compose! {
-    fn any_rules()(
+    pub fn any_rules()(
         threshold in thresholds(),
         min in 0..50_u32,
         span in 0..500_u32,
@@ -31,8 +31,19 @@ prop_compose! {
         fraction in 0.0..=1.0_f64,
         combined in any::<bool>(),
         without_state in any::<bool>(),
+        (readings, zero_secs) in (1..4_u32, 0..100_u64),
+        (per_task, drain_first) in (1..12_u32, prop::bool::weighted(0.2)),
+        (wake_above, sleep_part) in (0.0..50.0_f64, 0.0..=1.0_f64),
+        (stuck_secs, probe_secs) in (0..900_u64, 1..400_u64),
+        first_in_secs in 0..200_u64,
     ) -> Rules {
         Rules {
+            confirm_zero: ConfirmZero { readings, secs: zero_secs },
+            in_flight_per_task: per_task,
+            drain_first,
+            scale_to_zero: ScaleToZero { wake_above, sleep_at: wake_above * sleep_part },
+            breaker: Breaker { stuck_secs, probe_secs },
+            first_scale_in_after_secs: first_in_secs,
             scale_out_cooldown_secs: out_secs,
             scale_in_cooldown_secs: in_secs,
             priority_override: [PriorityOverride::Step, PriorityOverride::Always, PriorityOverride::Never][which],
@@ -57,7 +68,7 @@ fn any_sample() -> impl Strategy<Value = Sample> {
 }
 
 prop_compose! {
-    fn any_seen()(
+    pub fn any_seen()(
         desired in 0..600_u32,
         samples in vec(any_sample(), 0..4),
         rolling_out in any::<bool>(),
@@ -70,23 +81,33 @@ prop_compose! {
 
 prop_compose! {
     fn any_action()(ago in -100.0..2000.0_f64, from in 0..600_u32, to in 0..600_u32, less in 0..100_u32) -> Action {
-        Action { at: noon_plus(-ago), from, to, base: from.saturating_sub(less) }
+        Action { at: noon_plus(-ago), from, to, base: from.saturating_sub(less), tick: None }
     }
 }
 
 prop_compose! {
-    fn any_state()(
+    pub fn any_state()(
         since in -100.0..5000.0_f64,
         last_out in prop::option::of(any_action()),
         last_in in prop::option::of(any_action()),
         pending in prop::option::of(any_action()),
+        count in prop::option::weighted(0.2, 0..600_u32),
+        zero in prop::option::of((0.0..300.0_f64, 0..4_u32)),
+        shortfall in prop::option::of((0.0..2000.0_f64, 0..600_u32, prop::option::of(0.0..2000.0_f64))),
     ) -> State {
         let pending = pending.map(|Action { at, from, to, .. }| Intent { at, from, to });
-        State { since: noon_plus(-since), last_out, last_in, pending }
+        let zero = zero.map(|(ago, seen)| ("queue".to_owned(), Zero { since: noon_plus(-ago), seen }));
+        let shortfall = shortfall.map(|(ago, running, probed)| Shortfall {
+            since: noon_plus(-ago),
+            running,
+            probed: probed.map(|ago| noon_plus(-ago)),
+        });
+        let zeros = zero.into_iter().collect();
+        State { last_out, last_in, pending, count, zeros, shortfall, ..State::new(noon_plus(-since)) }
     }
 }
 
-fn any_past() -> impl Strategy<Value = Past> {
+pub fn any_past() -> impl Strategy<Value = Past> {
     let why = Unreadable { kind: ErrorKind::Denied, detail: "it could not be read".to_owned() };
     prop_oneof![
         1 => Just(Past::Absent),
@@ -96,13 +117,13 @@ fn any_past() -> impl Strategy<Value = Past> {
 }
 
 /// What is seen once a decision was carried out.
-fn carried_out(seen: &Observation, decision: &Decision) -> Observation {
+pub fn carried_out(seen: &Observation, decision: &Decision) -> Observation {
     let mut after = seen.clone();
     after.status.desired = decision.desired;
     after
 }
 
-fn confirmed(mut state: State) -> State {
+pub fn confirmed(mut state: State) -> State {
     state.confirm();
     state
 }
@@ -167,6 +188,8 @@ proptest! {
     ) {
         let Policy::Threshold(threshold) = &rules.policies[0];
         prop_assume!(threshold.scale_in_threshold * threshold.tasks_per_message <= f64::from(current));
+        // A zero that is not believed yet holds the count.
+        let rules = Rules { confirm_zero: ConfirmZero { readings: 1, secs: 0 }, ..rules.clone() };
         let desired = |backlog| decide(&rules, &seen(current, vec![waiting("queue", backlog)]), &past, noon()).0.desired;
         prop_assert!(desired(less.min(more)) <= desired(less.max(more)));
     }
@@ -250,6 +273,7 @@ proptest! {
         current in 0..300_u32,
         later in 0.0..400.0_f64,
     ) {
+        let rules = Rules { confirm_zero: ConfirmZero { readings: 1, secs: 0 }, ..rules };
         prop_assume!(later <= rules.scale_in_cooldown_secs as f64);
         let seen = seen(current, vec![waiting("queue", 0)]);
         let past = Past::Known(State::new(noon_plus(-86_400.0)));

@@ -93,7 +93,7 @@ fn stepscale_cooldown_is_strict_to_the_millisecond() {
         rules.min_remaining_fraction = 0.5;
         let mut state = State::new(noon_plus(-86_400.0));
         let at = noon_plus(-row.elapsed);
-        state.last_in = Some(Action { at, from: row.current + 1, to: row.current, base: row.current + 1 });
+        state.last_in = Some(Action { at, from: row.current + 1, to: row.current, base: row.current + 1, tick: None });
         let seen = seen(row.current, vec![waiting("queue", 0)]);
         let (decision, _) = decide(&rules, &seen, &Past::Known(state), noon());
         let waits = decision.reasons.iter().any(|reason| matches!(reason, Reason::InCooldown { .. }));

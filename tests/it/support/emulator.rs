@@ -137,9 +137,10 @@ impl World {
     /// Makes the service one that was first seen long ago, so that no cooldown runs from first sight.
     pub async fn rest(&self) {
         let id = format!("ecs:{REGION}/{}/{name}/{name}", self.account, name = self.name);
+        let count = self.desired().await;
         let state = json!({
             "schema_version": 1, "seq": 1, "writer": "test", "saved_at": "2026-01-01T00:00:00Z",
-            "services": { id: { "since": "2026-01-01T00:00:00Z" } },
+            "services": { id: { "since": "2026-01-01T00:00:00Z", "count": count } },
         });
         let body = serde_json::to_vec(&state).expect("it serializes");
         let request = self.s3.put_object().bucket(&self.name).key(self.state_key()).body(body.into());
@@ -157,6 +158,9 @@ impl World {
             ("AWS_ENDPOINT_URL", endpoint),
             ("AWS_ACCESS_KEY_ID", ACCOUNT),
             ("AWS_SECRET_ACCESS_KEY", "test"),
+            // An empty queue of these tests is empty.
+            ("ZERO_READINGS", "1"),
+            ("ZERO_SECS", "0"),
         ];
         let mut env: Env = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         for (name, value) in more {

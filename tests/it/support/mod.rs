@@ -22,9 +22,9 @@ pub fn noon_plus(secs: f64) -> Timestamp {
     noon() + SignedDuration::from_secs_f64(secs)
 }
 
-/// StepScale's defaults with other bounds.
+/// StepScale's defaults with other bounds; like StepScale, it believes a zero at once.
 pub fn rules(min: u32, max: u32) -> Rules {
-    let text = r#"{"policies": [{"type": "threshold"}]}"#;
+    let text = r#"{"policies": [{"type": "threshold"}], "confirm_zero": {"readings": 1, "secs": 0}}"#;
     let defaults: Rules = serde_json::from_str(text).expect("every other rule has a default");
     Rules { bounds: Bounds { min, max }, ..defaults }
 }
@@ -52,7 +52,7 @@ pub fn unreadable(source: &str, kind: ErrorKind) -> Sample {
 /// What is seen of a service that runs what it asks for.
 pub fn seen(desired: u32, samples: Vec<Sample>) -> Observation {
     let status = TargetStatus { desired, running: desired, ..TargetStatus::default() };
-    Observation { samples, status, protected: None }
+    Observation { samples, status, protected: None, scheduled_for: None }
 }
 
 /// A service whose cooldowns are long over.
