@@ -208,7 +208,9 @@ fn is_connection(failure: &DispatchFailure) -> bool {
 fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (ErrorKind, String) {
     let has = |needles: &[&str]| needles.iter().any(|needle| code.contains(needle));
     let kind = match status {
-        _ if has(&["Throttl", "TooManyRequests", "RequestLimitExceeded", "SlowDown"]) => ErrorKind::Throttled,
+        _ if has(&["Throttl", "TooManyRequests", "RequestLimitExceeded", "SlowDown", "ThroughputExceeded"]) => {
+            ErrorKind::Throttled
+        }
         _ if has(&[
             "AccessDenied",
             "UnrecognizedClient",
@@ -226,7 +228,9 @@ fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (Err
         _ if has(&["NotFound", "NonExistentQueue", "QueueDoesNotExist", "NoSuchBucket", "NoSuchKey"]) => {
             ErrorKind::NotFound
         }
-        _ if has(&["PreconditionFailed", "ConditionalRequestConflict"]) => ErrorKind::Conflict,
+        _ if has(&["PreconditionFailed", "ConditionalRequestConflict", "ConditionalCheckFailed"]) => {
+            ErrorKind::Conflict
+        }
         // S3 answers so for a bucket of another region.
         301 | 307 => ErrorKind::Config,
         401 | 403 => ErrorKind::Denied,
@@ -298,6 +302,8 @@ mod tests {
         assert_eq!(explain("a:B", 400, "AWS.SimpleQueueService.NonExistentQueue", None).0, ErrorKind::NotFound);
         assert_eq!(explain("a:B", 400, "InvalidParameterException", None).0, ErrorKind::Refused);
         assert_eq!(explain("a:B", 503, "SlowDown", None).0, ErrorKind::Throttled);
+        assert_eq!(explain("a:B", 400, "ProvisionedThroughputExceededException", None).0, ErrorKind::Throttled);
+        assert_eq!(explain("a:B", 400, "ConditionalCheckFailedException", None).0, ErrorKind::Conflict);
         assert_eq!(explain("a:B", 503, "", None).0, ErrorKind::Unavailable);
         assert_eq!(explain("a:B", 412, "", None).0, ErrorKind::Conflict);
     }

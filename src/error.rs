@@ -32,7 +32,7 @@ pub enum ErrorKind {
     Malformed,
     /// The answer is valid, but the number that was asked for is not in it.
     Missing,
-    /// The reading is older than `max_reading_age_secs`, or from the future.
+    /// The reading is older than `max_reading_age_secs`, or it or the state is from the future. Check the clocks.
     Stale,
     /// The target is in a condition in which its count must not be set (draining, a daemon).
     Refused,

@@ -181,11 +181,10 @@ pub(super) fn state(
     let mut state = section(&tree, "/state", stores::TABLE, problems)?;
     if input.in_lambda && matches!(state.kind.name, "file" | "memory") {
         let problem = format!("is {:?}, and what a function keeps itself does not last", state.kind.name);
-        problems.add(&tree.origin("/state"), problem, "keep the state in s3");
+        problems.add(&tree.origin("/state"), problem, "keep the state in s3 or dynamodb");
     }
-    if let (true, None, Some(region)) =
-        (state.kind.name == "s3", state.settings.get("region"), &layers.deployment_region)
-    {
+    let has_region = matches!(state.kind.name, "s3" | "dynamodb");
+    if let (true, None, Some(region)) = (has_region, state.settings.get("region"), &layers.deployment_region) {
         state.settings["region"] = region.as_str().into();
     }
     Some(state)

@@ -216,12 +216,14 @@ impl Draft {
     }
 }
 
-/// What could not be read fails the invocation, however well the core coped without it, and so does what somebody must mend.
+/// What could not be read or cannot be true fails the invocation, however well the core coped with it, and so does what
+/// somebody must mend.
 fn failure(reason: &Reason) -> Option<Failure> {
     match reason {
         Reason::MetricUnreadable { kind, detail, .. } | Reason::StateUnavailable { kind, detail } => {
             Some(Failure { kind: *kind, message: detail.clone() })
         }
+        Reason::ClockSkew { .. } => Some(Failure { kind: ErrorKind::Stale, message: reason.to_string() }),
         Reason::ManagedByAnother { .. } => Some(Failure { kind: ErrorKind::Refused, message: reason.to_string() }),
         _ => None,
     }

@@ -117,11 +117,7 @@ async fn documents(tick: &Tick<'_>) -> Vec<WithIds> {
         let identity = service.identity.clone().or_account(account.as_deref().unwrap_or("-"));
         let key = match &tick.config.fleet {
             Some(fleet) => format!("v1/fleets/{}.json", escaped(fleet)),
-            None => {
-                let account = identity.account.as_deref().unwrap_or("-");
-                let path: Vec<_> = identity.path.iter().map(|part| escaped(part)).collect();
-                format!("v1/{}/{account}/{}/{}.json", identity.provider, escaped(&identity.region), path.join("/"))
-            }
+            None => key_of(&identity),
         };
         keys.entry(key).or_default().insert(position, identity.to_string());
     }
@@ -157,6 +153,14 @@ async fn account(tick: &Tick<'_>) -> Result<String> {
         true => Ok("-".to_owned()),
         false => tick.shared.account().await,
     }
+}
+
+/// The key of a target's own document: another one for each provider, account, region and path of names.
+fn key_of(identity: &Identity) -> String {
+    let Identity { provider, region, account, path } = identity;
+    let path: Vec<_> = path.iter().map(|part| escaped(part)).collect();
+    let account = escaped(account.as_deref().unwrap_or("-"));
+    format!("v1/{provider}/{account}/{}/{}.json", escaped(region), path.join("/"))
 }
 
 /// Keeps names from meaning folders: everything but letters, digits, `-` and `_` becomes its code.
@@ -255,6 +259,8 @@ pub(super) fn unreadable(error: &Error) -> Unreadable {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -262,5 +268,49 @@ mod tests {
         assert_eq!(escaped("orders-v2_a"), "orders-v2_a");
         assert_eq!(escaped("../other"), "%2E%2E%2Fother");
         assert_ne!(escaped("a/b"), escaped("a_b"));
+    }
+
+    /// Names that look alike, contain what separates names, or could climb out of a folder.
+    fn name() -> impl Strategy<Value = String> {
+        let likely = ["orders", "Orders", "prod", "prod/orders", "orders.json", "..", "-", "%2F", "/", "123456789012"];
+        prop_oneof![prop::sample::select(likely.to_vec()).prop_map(str::to_owned), "[a-z/.%-]{1,4}"]
+    }
+
+    fn identity() -> impl Strategy<Value = Identity> {
+        let provider = prop::sample::select(vec!["ecs", "fleets"]);
+        (provider, name(), prop::option::of(name()), prop::collection::vec(name(), 1..3))
+            .prop_map(|(provider, region, account, path)| Identity { provider, region, account, path })
+    }
+
+    /// The same text, taken apart at every separator: what an identity with separators in its names would be mistaken for.
+    fn taken_apart(one: &Identity) -> Identity {
+        let account = one.account.clone().unwrap_or_else(|| "-".to_owned());
+        let text = [vec![account, one.region.clone()], one.path.clone()].concat().join("/");
+        let mut parts = text.split('/').map(str::to_owned);
+        let (account, region) = (parts.next(), parts.next().unwrap_or_default());
+        Identity { provider: one.provider, region, account, path: parts.collect() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn two_targets_never_share_a_key(one in identity(), other in identity()) {
+            for other in [other, taken_apart(&one)] {
+                let is_same = one.clone().or_account("-") == other.clone().or_account("-");
+                prop_assert_eq!(key_of(&one) == key_of(&other), is_same, "{:?} {:?}", one, other);
+            }
+        }
+
+        #[test]
+        fn equal_names_elsewhere_have_keys_of_their_own(one in identity(), other in name()) {
+            let cluster = || Identity { path: [vec![other.clone()], one.path[1..].to_vec()].concat(), ..one.clone() };
+            let region = || Identity { region: other.clone(), ..one.clone() };
+            let account = || Identity { account: Some(other.clone()), ..one.clone() };
+            for elsewhere in [cluster(), region(), account()] {
+                let is_elsewhere = elsewhere.clone().or_account("-") != one.clone().or_account("-");
+                prop_assert!(!is_elsewhere || key_of(&elsewhere) != key_of(&one), "{one:?} {elsewhere:?}");
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::read::{Group, ask_for_statuses};
 use crate::call::{TIME_TO_ACT, TIME_TO_ANNOUNCE, together};
 use crate::core::{State, Unreadable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{Outcome, Record};
+use crate::record::{Failure, Outcome, Record};
 use crate::stores::Store;
 use crate::stores::document::{self, Loaded};
 use crate::targets::Applied;
@@ -56,6 +56,10 @@ pub(super) fn ration(tick: &Tick<'_>, groups: &mut [Drafted]) {
 /// Settles a group, and returns a record for each of its services with the service's place in the configuration.
 pub(super) async fn group(tick: &Tick<'_>, group: Drafted, started: Instant) -> Vec<(usize, Record)> {
     let Drafted { key, store, loaded, mut drafts } = group;
+    if let Ok(Loaded { corrupt: Some(corrupt), .. }) = &loaded {
+        let failure = Failure { kind: ErrorKind::Malformed, message: corrupt.why.clone() };
+        drafts.iter_mut().for_each(|draft| draft.failures.push(failure.clone()));
+    }
     match (tick.config.dry_run, loaded, store) {
         _ if drafts.iter().any(|draft| draft.outcome == Outcome::Standby) => {}
         (true, ..) => drafts.iter_mut().for_each(|draft| draft.rehearse(tick)),
@@ -82,7 +86,10 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
         act(tick, drafts).await;
     }
     let announced = match tick.call.has_time(TIME_TO_ANNOUNCE) {
-        Ok(()) => tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await,
+        Ok(()) => {
+            set_aside(tick, key, store, &loaded, drafts).await;
+            tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await
+        }
         // What is only to be remembered can wait for the next tick.
         Err(error) => {
             return drafts.iter_mut().filter(|draft| draft.is_about_to_act()).for_each(|draft| draft.fail(&error));
@@ -109,6 +116,16 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
     look_again(tick, drafts).await;
     act(tick, drafts).await;
     confirm(tick, key, store, &announced, drafts).await;
+}
+
+/// Keeps what is about to be replaced, if it is no state: for people to look at, so that nothing waits for its success.
+async fn set_aside(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: &Loaded, drafts: &mut [Draft]) {
+    let Some(corrupt) = &loaded.corrupt else { return };
+    let note = match tick.call.run("keeping a copy", document::set_aside(store, key, corrupt)).await {
+        Ok(copy) => format!("what stood in the state's place is kept as {copy:?}"),
+        Err(error) => format!("what stood in the state's place is replaced without a copy: {error}"),
+    };
+    drafts.iter_mut().for_each(|draft| draft.warnings.push(note.clone()));
 }
 
 /// Saves the new states, and returns the document as it is then, and whose states in it are ours. An equal state of somebody

@@ -118,7 +118,6 @@ async fn failures_of_a_store_are_errors_of_their_kind() {
             (Scene::Conflict, ErrorKind::Conflict, ErrorKind::Conflict),
             (Scene::Malformed, ErrorKind::Malformed, ErrorKind::Malformed),
             (Scene::Stored(r#"{"schema_version": 99}"#), ErrorKind::Malformed, ErrorKind::Malformed),
-            (Scene::Stored(""), ErrorKind::Malformed, ErrorKind::Malformed),
         ] {
             let wire = Wire::play(scene, reply).await;
             let build = || {
@@ -140,6 +139,41 @@ async fn failures_of_a_store_are_errors_of_their_kind() {
                 assert_eq!(error.kind(), on_save, "{} at {scene:?}: {error}", kind.name);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_document_is_replaced_at_its_version_and_kept_beside() {
+    for (name, store, _folder) in local() {
+        let (key, now) = ("v1/ecs/1/r/c/s.json", jiff::Timestamp::UNIX_EPOCH);
+        let half = b"{\"schema_version\": 1, \"se".to_vec();
+        store.save(key, half.clone(), &Expect::Absent).await.expect("nothing was there");
+        let loaded = document::load(store.as_ref(), key).await.expect("it is no error");
+        let corrupt = loaded.corrupt.as_ref().expect("it is no document");
+        let copy = document::set_aside(store.as_ref(), key, corrupt).await.expect("it can be kept");
+        let again = document::set_aside(store.as_ref(), key, corrupt).await.expect("it is kept already");
+        assert_eq!(copy, again, "{name}");
+        assert!(copy.starts_with("corrupt/v1/ecs/1/r/c/s.json/"), "{name}: {copy}");
+        let Ok(Found::Document(kept, _)) = store.load(&copy, None).await else { panic!("{name}: there is no copy") };
+        assert_eq!(kept, half, "{name}");
+        let save = || document::save(store.as_ref(), key, &loaded, [], "tick", now);
+        let saved = save().await.expect("what is corrupt can be replaced");
+        assert_eq!(saved.document.map(|document| document.seq), Some(1), "{name}");
+        let error = save().await.expect_err("it was replaced before");
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_document_is_no_document_over_the_wire_too() {
+    for kind in built() {
+        let Contract::Wire { settings, reply } = kind.contract else { continue };
+        let wire = Wire::play(Scene::Stored(""), reply).await;
+        let store =
+            (kind.build)(&settings(&wire.endpoint), &Shared::for_wire(&wire.endpoint)).expect("settings are valid");
+        let loaded = document::load(store.as_ref(), "key").await.expect("it is no error");
+        assert!(loaded.corrupt.is_some() && loaded.document.is_none(), "{}", kind.name);
+        assert!(matches!(loaded.expect, Expect::At(_)), "{}", kind.name);
     }
 }
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::document::fingerprint;
-use super::{Expect, Found, LONGEST_DOCUMENT, Store, Version};
+use super::document::{fingerprint, too_long};
+use super::{Expect, Found, Store, Version};
 use crate::adapter::{Kind, parse, schema_of};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -71,13 +71,13 @@ async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Sen
 }
 
 fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Version)>> {
-    match fs::metadata(path) {
-        Ok(about) if LONGEST_DOCUMENT as u64 * 2 < about.len() => {
-            return Err(io::Error::new(Io::InvalidData, format!("it is {} bytes long", about.len())));
-        }
-        Ok(_) => {}
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
         Err(error) if error.kind() == Io::NotFound => return Ok(None),
         Err(error) => return Err(error),
+    };
+    if let Some(cause) = too_long(about.len()) {
+        return Err(io::Error::new(Io::InvalidData, cause));
     }
     let bytes = fs::read(path)?;
     let version = fingerprint(&bytes);

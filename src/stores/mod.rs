@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod contract;
 pub mod document;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 mod file;
 mod memory;
 #[cfg(feature = "s3")]
@@ -83,5 +85,4 @@ pub enum Expect {
 pub const LONGEST_DOCUMENT: usize = 1 << 20;
 
 /// Every store: registry, documentation index and test matrix at once.
-pub static TABLE: &[Entry<dyn Store>] =
-    &[entry!(s3, "s3"), entry!(file), entry!(memory), Entry::Planned { name: "dynamodb", aliases: &[], env: &[] }];
+pub static TABLE: &[Entry<dyn Store>] = &[entry!(s3, "s3"), entry!(dynamodb, "dynamodb"), entry!(file), entry!(memory)];

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Expect, Found, LONGEST_DOCUMENT, Store, Version};
+use super::document::too_long;
+use super::{Expect, Found, Store, Version};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, failure};
 use crate::error::{Error, ErrorKind, Result};
@@ -103,8 +104,9 @@ impl Store for S3 {
             Err(error) => return Err(failure("s3:GetObject", during(), error)),
         };
         let malformed = |cause: &str| Error::new(ErrorKind::Malformed, during(), cause);
-        if answer.content_length().is_some_and(|length| LONGEST_DOCUMENT as i64 * 2 < length) {
-            return Err(malformed("the object is too long to be a state"));
+        let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        if let Some(cause) = length.and_then(too_long) {
+            return Err(malformed(&cause));
         }
         let version = Version(answer.e_tag().ok_or_else(|| malformed("the answer has no ETag"))?.to_owned());
         let body = answer.body.collect().await;

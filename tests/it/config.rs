@@ -252,6 +252,17 @@ fn the_states_place_belongs_to_the_deployment() {
     let deployed = minimal_and(&[("S3_CONFIG_BUCKET", "state"), ("AWS_REGION", "us-west-2")]);
     let elsewhere = load_with(&deployed, json!({ "config": { "region": "eu-west-1" } })).expect("it is complete");
     assert_eq!(elsewhere.state.settings["region"], "us-west-2");
+    let table = r#"{"state": {"type": "dynamodb", "table": "state"}}"#;
+    let deployed = minimal_and(&[("CONFIG", table), ("AWS_REGION", "us-west-2")]);
+    let elsewhere = load_with(&deployed, json!({ "config": { "region": "eu-west-1" } })).expect("it is complete");
+    assert_eq!((elsewhere.state.kind.name, &elsewhere.state.settings["region"]), ("dynamodb", &json!("us-west-2")));
+    for config in [
+        r#"{"state": {"type": "dynamodb"}}"#,
+        r#"{"state": {"type": "dynamodb", "table": "ab"}}"#,
+        r#"{"state": {"type": "dynamodb", "table": "arn:aws:dynamodb:us-east-1:123456789012:table/state"}}"#,
+    ] {
+        assert_eq!(problems(&minimal_and(&[("CONFIG", config)]), json!({})).len(), 1, "{config}");
+    }
 }
 
 #[test]

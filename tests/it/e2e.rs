@@ -2,10 +2,12 @@
 
 mod crash;
 mod curve;
+mod dynamodb;
 mod failures;
 mod looping;
 mod overlap;
 mod permissions;
 mod secrets;
 mod settings;
+mod state;
 mod store;

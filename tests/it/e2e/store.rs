@@ -1,4 +1,4 @@
-//! The S3 store against both emulators: what the contract suite asks of every store.
+//! The stores of S3 and DynamoDB against both emulators: what the contract suite asks of every store.
 
 use std::sync::Arc;
 
@@ -8,6 +8,10 @@ use tidegate::stores::{Expect, Found, Store, document};
 
 use crate::support::emulator::{World, loaded};
 use crate::support::noon;
+
+async fn dynamodb(world: World) -> Arc<dyn Store> {
+    world.store_of(&world.env_with_table(&world.url(), &[]).await).await
+}
 
 async fn replaces_exactly_what_it_expects(store: Arc<dyn Store>) {
     assert_eq!(store.load("a/b", None).await.expect("a missing object is no error"), Found::Absent);
@@ -60,4 +64,29 @@ async fn s3_replaces_exactly_what_it_expects() {
 async fn s3_loses_no_increment_of_five_workers() {
     no_increment_is_lost(World::ministack(1).await.store().await).await;
     no_increment_is_lost(World::moto(1).await.store().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dynamodb_replaces_exactly_what_it_expects() {
+    replaces_exactly_what_it_expects(dynamodb(World::ministack(1).await).await).await;
+    replaces_exactly_what_it_expects(dynamodb(World::moto(1).await).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dynamodb_loses_no_increment_of_five_workers() {
+    no_increment_is_lost(dynamodb(World::ministack(1).await).await).await;
+    no_increment_is_lost(dynamodb(World::moto(1).await).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_is_not_found_and_never_an_absent_state() {
+    for world in [World::ministack(1).await, World::moto(1).await] {
+        let mut env = world.env(&world.url(), &[("CONFIG", r#"{"state": {"type": "dynamodb", "table": "nowhere"}}"#)]);
+        env.retain(|(name, _)| name != "S3_CONFIG_BUCKET");
+        let store = world.store_of(&env).await;
+        let error = store.load("a", None).await.expect_err("the table is missing");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        let error = store.save("a", b"{}".to_vec(), &Expect::Absent).await.expect_err("the table is missing");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
 }

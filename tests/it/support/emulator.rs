@@ -38,6 +38,7 @@ pub struct World {
     pub sqs: aws_sdk_sqs::Client,
     pub ecs: aws_sdk_ecs::Client,
     pub s3: aws_sdk_s3::Client,
+    pub dynamodb: aws_sdk_dynamodb::Client,
     sts: aws_sdk_sts::Client,
     roles: AtomicUsize,
 }
@@ -68,6 +69,7 @@ impl World {
             sqs: aws_sdk_sqs::Client::new(&sdk),
             ecs: aws_sdk_ecs::Client::new(&sdk),
             s3: s3(&sdk),
+            dynamodb: aws_sdk_dynamodb::Client::new(&sdk),
             sts: aws_sdk_sts::Client::new(&sdk),
             roles: AtomicUsize::new(0),
         };
@@ -136,15 +138,19 @@ impl World {
 
     /// Makes the service one that was first seen long ago, so that no cooldown runs from first sight.
     pub async fn rest(&self) {
+        let request = self.s3.put_object().bucket(&self.name).key(self.state_key()).body(self.rested().await.into());
+        request.send().await.expect("the state can be written");
+    }
+
+    /// The state of a service that was first seen long ago.
+    pub async fn rested(&self) -> Vec<u8> {
         let id = format!("ecs:{REGION}/{}/{name}/{name}", self.account, name = self.name);
         let count = self.desired().await;
         let state = json!({
             "schema_version": 1, "seq": 1, "writer": "test", "saved_at": "2026-01-01T00:00:00Z",
             "services": { id: { "since": "2026-01-01T00:00:00Z", "count": count } },
         });
-        let body = serde_json::to_vec(&state).expect("it serializes");
-        let request = self.s3.put_object().bucket(&self.name).key(self.state_key()).body(body.into());
-        request.send().await.expect("the state can be written");
+        serde_json::to_vec(&state).expect("it serializes")
     }
 
     /// The function's environment: StepScale's names, this corner's resources, root's credentials, and `more` on top.
@@ -167,6 +173,23 @@ impl World {
             env.retain(|(old, _)| old != name);
             env.push(((*name).to_owned(), (*value).to_owned()));
         }
+        env
+    }
+
+    /// The same with the state in a new table of DynamoDB instead of the bucket.
+    pub async fn env_with_table(&self, endpoint: &str, more: &[(&str, &str)]) -> Env {
+        use aws_sdk_dynamodb::types::{
+            AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+        };
+        let key = KeySchemaElement::builder().attribute_name("key").key_type(KeyType::Hash).build();
+        let text = AttributeDefinition::builder().attribute_name("key").attribute_type(ScalarAttributeType::S).build();
+        let request = self.dynamodb.create_table().table_name(&self.name).billing_mode(BillingMode::PayPerRequest);
+        let request = request.key_schema(key.expect("valid")).attribute_definitions(text.expect("valid"));
+        request.send().await.expect("a table can be made");
+        let config = json!({ "state": { "type": "dynamodb", "table": self.name } }).to_string();
+        let mut env = self.env(endpoint, more);
+        env.retain(|(name, _)| name != "S3_CONFIG_BUCKET");
+        env.push(("CONFIG".to_owned(), config));
         env
     }
 
@@ -223,7 +246,12 @@ impl World {
 
     /// The state store of this corner, as the function has it.
     pub async fn store(&self) -> Arc<dyn tidegate::stores::Store> {
-        let vars: std::collections::BTreeMap<_, _> = self.env(&self.url(), &[]).into_iter().collect();
+        self.store_of(&self.env(&self.url(), &[])).await
+    }
+
+    /// The state store of an environment.
+    pub async fn store_of(&self, env: &Env) -> Arc<dyn tidegate::stores::Store> {
+        let vars: std::collections::BTreeMap<_, _> = env.iter().cloned().collect();
         let input = tidegate::config::Input { vars: &vars, event: &Value::Null, in_lambda: true };
         let config = tidegate::config::load(input).expect("the environment is a valid configuration");
         let shared = tidegate::shared::Shared::new(&config, None).await;
