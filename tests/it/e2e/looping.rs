@@ -113,6 +113,8 @@ async fn of_three_loops_one_acts_at_a_time_and_nothing_is_stepped_twice() {
     }
     world.send(5_000).await;
     desired_is(&world, 60).await;
+    let is_logged = |record: &Value| record["decision"]["desired"] == 60 && record["outcome"] == "changed";
+    eventually("its record", async || records_of(&function).iter().find(|record| is_logged(record)).map(drop)).await;
     // The holder dies. Nobody acts while its lease runs, and one of the others does when it has run out.
     function.kill().await;
     drop(invocation);
