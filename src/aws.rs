@@ -1,8 +1,13 @@
 //! What the AWS adapters share: settings of the clients, the account, and what AWS's errors mean.
 
-#[cfg(feature = "sqs")]
+#[cfg(feature = "secretsmanager")]
+pub(crate) mod secretsmanager;
+#[cfg(feature = "ssm")]
+pub(crate) mod ssm;
+
+#[cfg(any(feature = "sqs", feature = "ecs"))]
 use std::collections::HashMap;
-#[cfg(feature = "sqs")]
+#[cfg(any(feature = "sqs", feature = "ecs"))]
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,9 +27,22 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use http_body_util::Limited;
 use tokio::sync::OnceCell;
+#[cfg(feature = "ecs")]
+use tokio::time::Instant;
 
-use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::iam::is_account;
+
+/// How AWS is to be reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access<'a> {
+    /// The region of what states none.
+    pub region: &'a str,
+    /// The profile of the shared AWS configuration.
+    pub profile: Option<&'a str>,
+    /// Where all of AWS is, if it is not AWS itself.
+    pub endpoint: Option<&'a str>,
+}
 
 /// Clients' settings, the account, and what was looked up once.
 #[derive(Debug)]
@@ -34,6 +52,8 @@ pub(crate) struct Aws {
     account: OnceCell<String>,
     #[cfg(feature = "sqs")]
     queue_urls: QueueUrls,
+    #[cfg(feature = "ecs")]
+    scaled_alone: ScaledAlone,
 }
 
 /// URLs of queues by name, so that a queue's URL is asked for once in the life of the process.
@@ -52,43 +72,82 @@ impl QueueUrls {
     }
 }
 
+/// Services that no other autoscaler was found for, or of which that could not be found out, with what there is to say of
+/// it. Each is asked about once in [`ScaledAlone::HOLDS`], so that a tick of fifty services costs one call in that time.
+#[cfg(feature = "ecs")]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ScaledAlone(Arc<Mutex<HashMap<String, Asked>>>);
+
+/// When a service was asked about, and what there is to say.
+#[cfg(feature = "ecs")]
+type Asked = (Instant, Vec<String>);
+
+#[cfg(feature = "ecs")]
+impl ScaledAlone {
+    /// How long an answer holds: 5 minutes, in which an autoscaler that is added is not seen.
+    const HOLDS: Duration = Duration::from_secs(300);
+
+    /// What there is to say of a service, if it was asked about lately.
+    pub(crate) fn get(&self, key: &str) -> Option<Vec<String>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).filter(|(asked, _)| asked.elapsed() < Self::HOLDS).map(|(_, warnings)| warnings.clone())
+    }
+
+    pub(crate) fn put(&self, key: String, warnings: Vec<String>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (asked, _)| asked.elapsed() < Self::HOLDS);
+        known.insert(key, (Instant::now(), warnings));
+    }
+}
+
 impl Aws {
-    pub(crate) async fn new(config: &Config, function_arn: Option<&str>) -> Self {
+    pub(crate) async fn new(access: Access<'_>, function_arn: Option<&str>) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(config.region.clone()))
+            .region(Region::new(access.region.to_owned()))
             .http_client(http_client())
             .retry_config(RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(100)))
             .timeout_config(timeouts());
-        if let Some(profile) = &config.profile {
+        if let Some(profile) = access.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(endpoint) = &config.endpoint {
+        if let Some(endpoint) = access.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
         let account = function_arn.and_then(account_of).map(str::to_owned);
         Self {
             sdk: loader.load().await,
-            profile: config.profile.clone(),
+            profile: access.profile.map(str::to_owned),
             account: OnceCell::new_with(account),
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
+            #[cfg(feature = "ecs")]
+            scaled_alone: ScaledAlone::default(),
         }
     }
 
     /// The settings for clients of a region.
     pub(crate) fn sdk(&self, region: &str) -> SdkConfig {
-        self.sdk.clone().into_builder().region(Region::new(region.to_owned())).build()
+        in_region(&self.sdk, region)
     }
 
-    /// Whether everything goes to one endpoint of the user's, which then serves buckets by path.
+    /// A client of Amazon S3 in a region. An endpoint of the user's own serves buckets by path.
     #[cfg(feature = "s3")]
-    pub(crate) fn has_own_endpoint(&self) -> bool {
-        self.sdk.endpoint_url().is_some()
+    pub(crate) fn s3(&self, region: &str) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::config::Builder::from(&self.sdk(region))
+            .force_path_style(self.sdk.endpoint_url().is_some())
+            .interceptor(AnswerLimit)
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
     }
 
     #[cfg(feature = "sqs")]
     pub(crate) fn queue_urls(&self) -> &QueueUrls {
         &self.queue_urls
+    }
+
+    #[cfg(feature = "ecs")]
+    pub(crate) fn scaled_alone(&self) -> &ScaledAlone {
+        &self.scaled_alone
     }
 
     pub(crate) async fn account(&self) -> Result<String> {
@@ -97,13 +156,13 @@ impl Aws {
             let during = "asking for the account of the credentials";
             let answer = client.get_caller_identity().send().await;
             let answer = answer.map_err(|error| failure("sts:GetCallerIdentity", during.to_owned(), error))?;
-            let account = answer.account().map(str::to_owned);
+            let account = answer.account().filter(|account| is_account(account)).map(str::to_owned);
             account.ok_or_else(|| Error::new(ErrorKind::Malformed, during, "the answer has no account"))
         };
         self.account.get_or_try_init(ask).await.cloned()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_wire(endpoint: &str) -> Self {
         use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
 
@@ -122,8 +181,22 @@ impl Aws {
             account: OnceCell::new(),
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
+            #[cfg(feature = "ecs")]
+            scaled_alone: ScaledAlone::default(),
         }
     }
+
+    /// The same with a client that never reaches the network.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn with_client(mut self, client: SharedHttpClient) -> Self {
+        self.sdk = self.sdk.into_builder().http_client(client).build();
+        self
+    }
+}
+
+/// The same settings for clients of another region.
+pub(crate) fn in_region(sdk: &SdkConfig, region: &str) -> SdkConfig {
+    sdk.clone().into_builder().region(Region::new(region.to_owned())).build()
 }
 
 /// One pool of connections for all clients of the process. Without it every client would have its own, and every tick
@@ -200,6 +273,20 @@ where
     Error::new(kind, during, cause).caused_by(error)
 }
 
+/// The same for what has a secret in its answer: nothing of the answer is kept, and a denial may be the key's.
+#[cfg(any(feature = "secretsmanager", feature = "ssm"))]
+pub(crate) fn failure_of_secret<E>(action: &'static str, error: SdkError<E, HttpResponse>) -> Error
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let error = failure(action, String::new(), error);
+    let hint = match error.kind() {
+        ErrorKind::Denied => "; a key of the customer's own needs kms:Decrypt too",
+        _ => "",
+    };
+    Error::new(error.kind(), "", format!("{error}{hint}"))
+}
+
 /// Whether a request failed on its way: no connection, or one that was cut.
 fn is_connection(failure: &DispatchFailure) -> bool {
     failure.is_io() || failure.as_connector_error().is_some_and(|error| error.as_other().is_some())
@@ -221,6 +308,9 @@ fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (Err
             "NotAuthorized",
             "InvalidAccessKeyId",
             "AuthFailure",
+            // The key of a secret, of Secrets Manager and of Systems Manager.
+            "DecryptionFailure",
+            "InvalidKeyId",
         ]) =>
         {
             ErrorKind::Denied
@@ -278,7 +368,7 @@ pub(crate) fn account_of(arn: &str) -> Option<&str> {
 }
 
 /// The region in an ARN.
-#[cfg(any(feature = "ecs", test))]
+#[cfg(any(feature = "ecs", feature = "secretsmanager", feature = "ssm", test))]
 pub(crate) fn region_of(arn: &str) -> Option<&str> {
     arn.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
 }
@@ -306,6 +396,18 @@ mod tests {
         assert_eq!(explain("a:B", 400, "ConditionalCheckFailedException", None).0, ErrorKind::Conflict);
         assert_eq!(explain("a:B", 503, "", None).0, ErrorKind::Unavailable);
         assert_eq!(explain("a:B", 412, "", None).0, ErrorKind::Conflict);
+    }
+
+    #[cfg(feature = "ecs")]
+    #[tokio::test(start_paused = true)]
+    async fn a_service_is_asked_about_again_after_five_minutes() {
+        let known = ScaledAlone::default();
+        assert_eq!(known.get("prod/orders"), None);
+        known.put("prod/orders".to_owned(), vec!["unknown".to_owned()]);
+        tokio::time::advance(Duration::from_secs(299)).await;
+        assert_eq!(known.get("prod/orders"), Some(vec!["unknown".to_owned()]));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(known.get("prod/orders"), None);
     }
 
     #[test]

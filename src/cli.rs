@@ -12,13 +12,17 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::clock::System;
-use crate::config::{self, Config, Environment, Problems, Vars};
+use crate::adapter::Section;
+use crate::call::Call;
+use crate::clock::{Clock, System, budget};
+use crate::config::{self, Config, Environment, Problems, Reference, Vars, secrets_in};
 use crate::daemon::{self, OnExit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{Host, Invocation};
-use crate::iam::{Place, is_account, policy};
+use crate::iam::{Place, Statement, is_account, policy};
 use crate::logging;
+use crate::remote::{self, Remote};
+use crate::secrets;
 use crate::shared::Shared;
 
 pub use scenario::{Scenario, play};
@@ -65,7 +69,7 @@ enum Verb {
         /// The scenario: a file, or - for standard input.
         file: PathBuf,
     },
-    /// Check the configuration and say everything that is wrong with it, without a call to anybody.
+    /// Check the configuration and say everything that is wrong with it, without a call to anybody but the one for a document that CONFIG names in S3 or SSM.
     Validate {
         /// An event, or a configuration in JSON, YAML or TOML. Without it, the environment alone.
         file: Option<PathBuf>,
@@ -131,7 +135,7 @@ impl Command {
                 let scenario = read_json(&file)?;
                 pretty(&play(&scenario, &file.display().to_string())?)
             }
-            Verb::Validate { file, in_lambda } => validate(file, in_lambda),
+            Verb::Validate { file, in_lambda } => validate(file, in_lambda).await,
             Verb::Schema => pretty(&config::schema::document()),
             Verb::Iam { event, account, region, outside_lambda } => iam(event, account, region, !outside_lambda).await,
             Verb::Settings => Ok(config::docs::table()),
@@ -165,9 +169,9 @@ fn daemon_host(interval: Option<String>) -> Host {
     Host::new(Arc::new(vars), Arc::new(System), false).with_records_on_stdout()
 }
 
-fn validate(file: Option<PathBuf>, in_lambda: bool) -> Result<String> {
+async fn validate(file: Option<PathBuf>, in_lambda: bool) -> Result<String> {
     let (vars, event) = given(file)?;
-    let config = load(&vars, &event, in_lambda)?;
+    let config = load(&vars, &event, in_lambda).await?;
     let services = config.services.iter().map(|service| format!("{} ({})", service.name, service.identity));
     Ok(format!("valid: {}", services.collect::<Vec<_>>().join(", ")))
 }
@@ -180,11 +184,11 @@ async fn iam(
 ) -> Result<String> {
     let (mut vars, event) = given(event)?;
     vars.over.extend(region.map(|region| ("AWS_REGION", region)));
-    let config = load(&vars, &event, in_lambda)?;
+    let config = load(&vars, &event, in_lambda).await?;
     let account = match account {
         Some(account) if is_account(&account) => account,
         Some(_) => return Err(Error::new(ErrorKind::Config, "--account", "is not 12 digits")),
-        None => Shared::new(&config, None).await.account().await?,
+        None => Shared::new(&config, Arc::new(Environment), None).await.account().await?,
     };
     pretty(&policy_of(&config, &Place::new(&config.region, &account))?)
 }
@@ -196,17 +200,31 @@ async fn iam(
 pub fn policy_of(config: &Config, place: &Place) -> Result<Value> {
     let mut statements = Vec::new();
     for service in &config.services {
-        statements.extend((service.target.kind.permissions)(&service.target.settings, place)?);
+        statements.extend(statements_of(&service.target, place)?);
         for source in &service.sources {
-            statements.extend((source.section.kind.permissions)(&source.section.settings, place)?);
+            statements.extend(statements_of(&source.section, place)?);
         }
     }
-    statements.extend((config.state.kind.permissions)(&config.state.settings, place)?);
+    statements.extend(statements_of(&config.state, place)?);
+    statements.extend(config.document.as_ref().map(|document| remote::permissions(document, place)));
     Ok(policy(statements))
 }
 
-fn load(vars: &dyn Vars, event: &Value, in_lambda: bool) -> Result<Config> {
-    config::load(config::Input { vars, event, in_lambda }).map_err(|problems: Problems| Error::from(problems))
+/// What an adapter needs, and the secrets that its settings refer to.
+fn statements_of<P: ?Sized>(section: &Section<P>, place: &Place) -> Result<Vec<Statement>> {
+    let mut statements = (section.kind.permissions)(&section.settings, place)?;
+    for (_, text) in secrets_in(&(section.kind.schema)(), &section.settings) {
+        let reference = Reference::read(text);
+        statements.extend(reference.ok().and_then(|reference| secrets::permissions(&reference, place)));
+    }
+    Ok(statements)
+}
+
+async fn load(vars: &dyn Vars, event: &Value, in_lambda: bool) -> Result<Config> {
+    let now = System.now();
+    let document = Remote::default().document(vars, Call::within(budget(None, now)), now).await?;
+    let remote = document.as_ref().map(|text| &**text.expose());
+    config::load(config::Input { vars, event, in_lambda, remote }).map_err(|problems: Problems| Error::from(problems))
 }
 
 /// The environment with some variables replaced.
@@ -248,4 +266,67 @@ fn read_json(file: &PathBuf) -> Result<Value> {
 
 fn pretty(value: &Value) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|error| Error::new(ErrorKind::Bug, "printing", error.to_string()))
+}
+
+#[cfg(all(test, feature = "full"))]
+mod tests {
+    use super::*;
+    use crate::config::NamedSource;
+    use crate::secrets::tests::KIND;
+
+    fn policy_with(config: &str, passwords: &[&str]) -> Value {
+        let vars =
+            [("ECS_CLUSTER", "prod"), ("SERVICE_NAME", "orders"), ("SQS_QUEUE_URL", "orders"), ("CONFIG", config)];
+        let vars: BTreeMap<_, _> = vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let remote = Some(r#"{"state": {"type": "memory"}}"#);
+        let input = config::Input { vars: &vars, event: &Value::Null, in_lambda: false, remote };
+        let mut config = config::load(input).expect("it is valid");
+        for password in passwords {
+            let section = Section { kind: &KIND, settings: json!({ "password": password }) };
+            config.services[0].sources.push(NamedSource { name: "locked".to_owned(), section });
+        }
+        policy_of(&config, &Place::new("us-east-1", "123456789012")).expect("settings are valid")
+    }
+
+    fn resources(policy: &Value, action: &str) -> Vec<String> {
+        let statements = policy["Statement"].as_array().expect("a policy has statements");
+        let of_action = statements.iter().filter(|statement| statement["Action"] == json!([action]));
+        of_action
+            .flat_map(|it| it["Resource"].as_array().cloned())
+            .flatten()
+            .map(|it| it.as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_policy_allows_exactly_the_secrets_and_the_document_that_are_named() {
+        let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf";
+        let [whole, without_suffix] =
+            [format!("secretsmanager:{arn}#password"), format!("secretsmanager:{}", &arn[..arn.len() - 7])];
+        let policy = policy_with(
+            "s3://settings/tidegate.json",
+            &[
+                "secretsmanager:orders/db@AWSPREVIOUS",
+                &whole,
+                &without_suffix,
+                "ssm:/orders/db",
+                "ssm:plain",
+                "env:A",
+                "text",
+            ],
+        );
+        let expected = [
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-??????",
+            arn,
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:orders/db-??????",
+        ];
+        assert_eq!(resources(&policy, "secretsmanager:GetSecretValue"), expected);
+        let parameters =
+            ["orders/db", "plain"].map(|name| format!("arn:aws:ssm:us-east-1:123456789012:parameter/{name}"));
+        assert_eq!(resources(&policy, "ssm:GetParameter"), parameters);
+        assert_eq!(resources(&policy, "s3:GetObject"), ["arn:aws:s3:::settings/tidegate.json"]);
+        let other = policy_with("ssm:arn:aws:ssm:eu-west-1:210987654321:parameter/tidegate", &[]);
+        assert_eq!(resources(&other, "ssm:GetParameter"), ["arn:aws:ssm:eu-west-1:210987654321:parameter/tidegate"]);
+        assert!(resources(&other, "secretsmanager:GetSecretValue").is_empty());
+    }
 }

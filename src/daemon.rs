@@ -51,7 +51,8 @@ pub(crate) struct Options {
 /// A configuration that is wrong from the start; an address that cannot be listened on; a second signal; with an
 /// [`OnExit`] other than `Leave`, counts that could not be set.
 pub(crate) async fn run(host: Host, options: Options) -> Result<()> {
-    let intervals = host.configure(&options.event, options.dry_run)?.intervals;
+    let call = Call::within(LONGEST_TICK);
+    let intervals = host.configure(&options.event, options.dry_run, call).await?.intervals;
     let intervals = intervals.ok_or_else(|| Error::new(ErrorKind::Config, "LOOP_INTERVAL", "is missing"))?;
     let health = Arc::new(Health::new(intervals.fastest));
     let _server = match options.listen {
@@ -135,7 +136,7 @@ impl Daemon {
     }
 
     async fn tick(&self, plan: Plan) -> Result<Answer, Failed> {
-        let config = self.host.configure(&self.options.event, self.options.dry_run)?;
+        let config = self.host.configure(&self.options.event, self.options.dry_run, plan.call).await?;
         self.host.tick(config, None, plan).await
     }
 

@@ -34,7 +34,8 @@ pub enum ErrorKind {
     Missing,
     /// The reading is older than `max_reading_age_secs`, or it or the state is from the future. Check the clocks.
     Stale,
-    /// The target is in a condition in which its count must not be set (draining, a daemon).
+    /// The target is in a condition in which its count must not be set (draining, a daemon), or an endpoint refuses what
+    /// it is asked, as with a redirect.
     Refused,
     /// An invariant of ours broke. Report it.
     Bug,

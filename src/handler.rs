@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::looping::{End, Loop, pause};
 use crate::notifiers::{self, Notifier};
 use crate::record::Record;
+use crate::remote::Remote;
 use crate::run::{Memory, Term, Tick, release, run};
 use crate::shared::Shared;
 use crate::stores::document;
@@ -34,6 +35,7 @@ pub struct Host {
     /// What names its loops, unique to the process.
     holder: String,
     records_to: &'static str,
+    remote: Remote,
     shared: Mutex<Option<Arc<Shared>>>,
     memory: Memory,
 }
@@ -139,7 +141,8 @@ impl Host {
     pub fn new(vars: Arc<dyn Vars>, clock: Arc<dyn Clock>, in_lambda: bool) -> Self {
         let holder = document::unique(if in_lambda { "function" } else { "run" });
         let records_to = if in_lambda { "stdout" } else { "stderr" };
-        Self { vars, clock, in_lambda, holder, records_to, shared: Mutex::default(), memory: Memory::default() }
+        let (remote, shared, memory) = (Remote::default(), Mutex::default(), Memory::default());
+        Self { vars, clock, in_lambda, holder, records_to, remote, shared, memory }
     }
 
     /// The same with the records on standard output, for a process whose output is nothing but its log.
@@ -156,7 +159,7 @@ impl Host {
         let now = self.clock.now();
         let budget = budget(invocation.deadline_ms, now);
         let call = Call::within(budget);
-        let config = self.configure(event, invocation.dry_run)?;
+        let config = self.configure(event, invocation.dry_run, call).await?;
         let scheduled_for = scheduled_time(event).filter(|time| now.duration_since(*time) < OLDEST_DELIVERY);
         if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
             tracing::warn!(
@@ -166,7 +169,9 @@ impl Host {
             return Ok(Answer::late(invocation.id, config.dry_run, late_by_secs));
         }
         match config.intervals.filter(|_| self.in_lambda) {
-            Some(intervals) => self.repeat(event, &invocation, &config, intervals, End::after(budget, now)).await,
+            Some(intervals) => {
+                Box::pin(self.repeat(event, &invocation, &config, intervals, End::after(budget, now))).await
+            }
             None => {
                 let plan = Plan { name: invocation.id, call, scheduled_for, term: None, on_exit: None };
                 self.tick(config, invocation.function_arn.as_deref(), plan).await
@@ -184,7 +189,10 @@ impl Host {
         end: End,
     ) -> Result<Answer, Failed> {
         let Invocation { id, function_arn, dry_run, .. } = invocation;
-        let tick = async |plan: Plan| self.tick(self.configure(event, *dry_run)?, function_arn.as_deref(), plan).await;
+        let tick = async |plan: Plan| {
+            let config = self.configure(event, *dry_run, plan.call).await?;
+            self.tick(config, function_arn.as_deref(), plan).await
+        };
         let mut looped = Loop::new(id, &self.holder, intervals, end, tick);
         pause(looped.first_wait(config)).await;
         let mut last = looped.tick().await;
@@ -202,8 +210,10 @@ impl Host {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(crate) fn configure(&self, event: &Value, dry_run: bool) -> Result<Config, Error> {
-        let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda };
+    pub(crate) async fn configure(&self, event: &Value, dry_run: bool, call: Call) -> Result<Config, Error> {
+        let document = Box::pin(self.remote.document(self.vars.as_ref(), call, self.clock.now())).await?;
+        let remote = document.as_ref().map(|text| &**text.expose());
+        let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda, remote };
         let mut config = config::load(input).map_err(Error::from)?;
         config.dry_run |= dry_run;
         Ok(config)
@@ -258,7 +268,7 @@ impl Host {
 
     /// Gives back what a loop leased; returns what could not be given back.
     pub(crate) async fn release(&self, event: &Value, dry_run: bool, term: &Term, call: Call) -> Vec<Error> {
-        let config = match self.configure(event, dry_run) {
+        let config = match self.configure(event, dry_run, call).await {
             Ok(config) => config,
             Err(error) => return vec![error],
         };
@@ -296,7 +306,7 @@ impl Host {
             Some(shared) => shared.clone(),
             None => {
                 self.memory.forget_store();
-                shared.insert(Arc::new(Shared::new(config, function_arn).await)).clone()
+                shared.insert(Arc::new(Shared::new(config, self.vars.clone(), function_arn).await)).clone()
             }
         }
     }

@@ -67,9 +67,23 @@ pub async fn run(tick: &Tick<'_>) -> Vec<Record> {
     records.sort_by_key(|(position, _)| *position);
     let mut records: Vec<_> = records.into_iter().map(|(_, record)| record).collect();
     for record in &mut records {
+        warn_of_insecure_tls(tick.config, record);
         notify(tick, record).await;
     }
     records
+}
+
+/// A source whose certificates are not verified believes whoever answers. That is said at each tick.
+fn warn_of_insecure_tls(config: &Config, record: &mut Record) {
+    let service = config.services.iter().find(|service| service.name == record.service);
+    for source in service.iter().flat_map(|service| &service.sources) {
+        if source.section.settings["insecure_tls"] == true {
+            let warning =
+                format!("source {:?} does not verify certificates, and believes whoever answers", source.name);
+            tracing::warn!(service = record.service, "{warning}");
+            record.warnings.push(warning);
+        }
+    }
 }
 
 async fn notify(tick: &Tick<'_>, record: &mut Record) {

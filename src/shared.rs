@@ -1,26 +1,64 @@
 //! What adapters share: clients, the region and the account. Lives as long as the process, so that connections stay warm.
 
-use crate::config::Config;
+use std::sync::Arc;
+
+use crate::config::{Config, Network, Vars};
 use crate::error::Result;
+use crate::secrets::{Places, Secrets};
 
 /// What adapters share.
 #[derive(Debug)]
 pub struct Shared {
     /// The region of what states none.
     pub region: String,
+    secrets: Secrets,
     #[cfg(feature = "aws")]
     pub(crate) aws: crate::aws::Aws,
+    #[cfg(feature = "http_json")]
+    pub(crate) http: Arc<crate::net::Http>,
 }
 
 impl Shared {
     /// Prepares what a configuration's adapters share. Makes no network call.
-    pub async fn new(config: &Config, function_arn: Option<&str>) -> Self {
-        let _ = (config, function_arn);
-        Self {
-            region: config.region.clone(),
-            #[cfg(feature = "aws")]
-            aws: crate::aws::Aws::new(config, function_arn).await,
+    pub async fn new(config: &Config, vars: Arc<dyn Vars>, function_arn: Option<&str>) -> Self {
+        #[cfg(feature = "aws")]
+        {
+            let (profile, endpoint) = (config.profile.as_deref(), config.endpoint.as_deref());
+            let access = crate::aws::Access { region: &config.region, profile, endpoint };
+            Self::over(vars, crate::aws::Aws::new(access, function_arn).await, &config.region, &config.network)
         }
+        #[cfg(not(feature = "aws"))]
+        {
+            let _ = function_arn;
+            Self {
+                region: config.region.clone(),
+                secrets: Secrets::new(Places { vars }),
+                #[cfg(feature = "http_json")]
+                http: crate::net::Http::new(&config.network).into(),
+            }
+        }
+    }
+
+    #[cfg(feature = "aws")]
+    fn over(vars: Arc<dyn Vars>, aws: crate::aws::Aws, region: &str, network: &Network) -> Self {
+        let _ = network;
+        let places = Places {
+            vars,
+            #[cfg(any(feature = "secretsmanager", feature = "ssm"))]
+            sdk: aws.sdk(region),
+        };
+        Self {
+            region: region.to_owned(),
+            secrets: Secrets::new(places),
+            aws,
+            #[cfg(feature = "http_json")]
+            http: crate::net::Http::new(network).into(),
+        }
+    }
+
+    /// The secrets that settings refer to. A clone shares them, for adapters to keep.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// Whether this serves a configuration as well as a new one would.
@@ -29,7 +67,11 @@ impl Shared {
         let same_profile = self.aws.profile == config.profile;
         #[cfg(not(feature = "aws"))]
         let same_profile = true;
-        self.region == config.region && same_profile
+        #[cfg(feature = "http_json")]
+        let same_network = *self.http.network() == config.network;
+        #[cfg(not(feature = "http_json"))]
+        let same_network = true;
+        self.region == config.region && same_profile && same_network
     }
 
     /// The account of the credentials: from the function's own ARN, or asked for once.
@@ -43,14 +85,30 @@ impl Shared {
         return Ok("-".to_owned());
     }
 
-    /// Shares for a test: everything AWS goes to this endpoint, once, with made-up credentials.
-    #[cfg(test)]
+    /// Shares for a test: everything AWS goes to this endpoint, once, with made-up credentials. There are no variables.
+    #[cfg(any(test, fuzzing))]
     pub fn for_wire(endpoint: &str) -> Self {
-        let _ = endpoint;
-        Self {
-            region: "us-east-1".to_owned(),
-            #[cfg(feature = "aws")]
-            aws: crate::aws::Aws::for_wire(endpoint),
+        let vars = Arc::new(std::collections::BTreeMap::<String, String>::new());
+        let network = Network { local_addresses: true, plain_http: true, ..Network::default() };
+        #[cfg(feature = "aws")]
+        return Self::over(vars, crate::aws::Aws::for_wire(endpoint), "us-east-1", &network);
+        #[cfg(not(feature = "aws"))]
+        {
+            let _ = (endpoint, &network);
+            Self {
+                region: "us-east-1".to_owned(),
+                secrets: Secrets::new(Places { vars }),
+                #[cfg(feature = "http_json")]
+                http: crate::net::Http::new(&network).into(),
+            }
         }
+    }
+
+    /// The same for a client that never reaches the network.
+    #[cfg(all(any(test, fuzzing), feature = "aws"))]
+    pub(crate) fn for_client(client: aws_smithy_runtime_api::client::http::SharedHttpClient) -> Self {
+        let mut shared = Self::for_wire("http://127.0.0.1:9");
+        shared.aws = shared.aws.with_client(client);
+        shared
     }
 }

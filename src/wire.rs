@@ -23,6 +23,8 @@ pub enum Scene {
     Amount(u64),
     /// A new version is being rolled out.
     RollingOut,
+    /// So many tasks must not be stopped, among others that may be, on more than one page.
+    Protected(u64),
     /// The target has no count to set.
     Unscalable,
     /// The target is going away.

@@ -11,6 +11,32 @@ data "aws_iam_policy_document" "function" {
     resources = [local.service_arn]
   }
 
+  # The action supports no resources.
+  statement {
+    sid       = "SeeOtherScaler"
+    actions   = ["application-autoscaling:DescribeScalableTargets"]
+    resources = ["*"]
+  }
+
+  # ListTasks of a service has no resource to name, only a cluster to narrow it by.
+  statement {
+    sid       = "ListTasks"
+    actions   = ["ecs:ListTasks"]
+    resources = ["*"]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "ecs:cluster"
+      values   = ["${local.ecs_arn}:cluster/${var.ecs_cluster_name}"]
+    }
+  }
+
+  statement {
+    sid       = "SeeTaskProtection"
+    actions   = ["ecs:GetTaskProtection"]
+    resources = ["${local.ecs_arn}:task/${var.ecs_cluster_name}/*"]
+  }
+
   # UpdateService can do more than set a number. This closes the way to a shell in the tasks. The condition does not
   # match a request without the field, which is what Tidegate sends.
   statement {

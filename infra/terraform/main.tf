@@ -11,7 +11,8 @@ locals {
   # arn:PARTITION:sqs:REGION:ACCOUNT:NAME
   queue       = split(":", var.queue_arn)
   queue_url   = "https://sqs.${local.queue[3]}.${data.aws_partition.current.dns_suffix}/${local.queue[4]}/${local.queue[5]}"
-  service_arn = "arn:${local.partition}:ecs:${local.region}:${local.account_id}:service/${var.ecs_cluster_name}/${var.ecs_service_name}"
+  ecs_arn     = "arn:${local.partition}:ecs:${local.region}:${local.account_id}"
+  service_arn = "${local.ecs_arn}:service/${var.ecs_cluster_name}/${var.ecs_service_name}"
 
   hard_min_tasks = coalesce(var.hard_min_tasks, var.min_tasks)
   hard_max_tasks = coalesce(var.hard_max_tasks, var.max_tasks)

@@ -11,7 +11,17 @@ import sys
 import check_deployment
 from check_deployment import FUNCTION, client, settings
 
-ACTIONS = ["sqs:GetQueueAttributes", "ecs:DescribeServices", "ecs:UpdateService", "s3:GetObject", "s3:PutObject", "s3:ListBucket"]
+ACTIONS = [
+    "sqs:GetQueueAttributes",
+    "ecs:DescribeServices",
+    "ecs:UpdateService",
+    "ecs:ListTasks",
+    "ecs:GetTaskProtection",
+    "application-autoscaling:DescribeScalableTargets",
+    "s3:GetObject",
+    "s3:PutObject",
+    "s3:ListBucket",
+]
 
 
 def main():

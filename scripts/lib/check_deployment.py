@@ -24,6 +24,8 @@ TASKS, MAX_TASKS, MESSAGES = 2, 10, 350
 SCALED_OUT = TASKS + 3  # 350 messages at 0.01 tasks each.
 # What the deployment adds to what `tidegate iam` knows of: the log and the queue for failed ticks.
 OF_THE_DEPLOYMENT = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}
+# These support no resource that could be named: the service authorization reference says so.
+WITHOUT_RESOURCE = {"application-autoscaling:DescribeScalableTargets", "ecs:ListTasks"}
 # They describe services of their own, which this deployment refuses.
 OF_ANOTHER_DEPLOYMENT = {"services.json", "stepscale_flat.json"}
 
@@ -163,8 +165,8 @@ def policy(tidegate):
     check(not missing, "the role allows everything that `tidegate iam` lists", missing)
     spare = {one for one in spare if one[0] == "Allow" and one[1] not in OF_THE_DEPLOYMENT}
     check(not spare, "and nothing else, beside the log and the queue for failed ticks", spare)
-    everything = {one for one in given if one[0] == "Allow" and one[2] == "*"}
-    check(not everything, "no statement allows anything on *", everything)
+    everything = {one for one in given if one[0] == "Allow" and one[2] == "*" and one[1] not in WITHOUT_RESOURCE}
+    check(not everything, "no statement allows anything on * that has resources", everything)
     # The emulator invokes the function whatever the schedule's role allows.
     target = client("scheduler").get_schedule(Name=FUNCTION)["Target"]
     expected = {

@@ -2,24 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::deployment::{Deployment, refuse_unlisted, state};
+use super::deployment::{Deployment, network, refuse_unlisted, state};
 use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::rules::{rules, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
-use super::{Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Input, NamedSource, Service};
+use super::{
+    Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Input, Location, NamedSource, Reference, Service, secrets_in,
+};
 use crate::adapter::{Absent, Entry, Section, find};
 use crate::core::Rules;
 use crate::error::ErrorKind;
+use crate::iam::is_region;
 use crate::{sources, targets};
 
 pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -> Result<Config, Problems> {
     let text = |pointer: &str| layers.top.value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let region = text("/region").unwrap_or_else(|| DEFAULT_REGION.to_owned());
-    if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        || region.is_empty()
-    {
+    if !is_region(&region) {
         problems.add(&layers.top.origin("/region"), "is no region", "give one such as eu-west-1");
     }
     // An unreadable document is the one thing to say.
@@ -30,6 +31,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
     let services = services(&layers, &deployment, &region, &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
     let intervals = intervals(input.vars, &mut problems);
+    let network = network(input.vars, &mut problems);
     let asked = layers.services.as_ref().map_or(1, |list| list.value.as_array().map_or(0, Vec::len));
     if problems.0.is_empty() && services.len() != asked {
         let origin = layers.services.as_ref().map_or(Origin::new(&Layer::Default, "config"), |list| list.origin(""));
@@ -51,6 +53,8 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
                 endpoint,
                 fleet,
                 intervals,
+                document: Location::of(input.vars),
+                network,
             })
         }
         _ => Err(problems),
@@ -188,7 +192,7 @@ impl Context<'_> {
     fn service(&self, tree: &Tree, problems: &mut Problems) -> Option<Service> {
         let before = problems.0.len();
         validate(tree, "", schema::shell(), problems);
-        let target = section(tree, "/target", targets::TABLE, problems);
+        let target = section(tree, "/target", targets::TABLE, self.deployment, problems);
         let identity = target.as_ref().and_then(|target| (target.kind.identities)(&target.settings, self.region).pop());
         if let Some(identity) = &identity {
             let origin = self.blame(tree, "/target", &["cluster", "service"]);
@@ -229,7 +233,8 @@ impl Context<'_> {
             }
             let mut tree = tree.clone();
             let given = tree.value.pointer_mut(&pointer).and_then(|it| it.as_object_mut()?.remove("name"));
-            let Some(section) = section(&tree, &pointer, sources::TABLE, problems) else { continue };
+            let section = section(&tree, &pointer, sources::TABLE, self.deployment, problems);
+            let Some(section) = section else { continue };
             let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
             let parts: Vec<_> =
                 tree.value["sources"][number].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
@@ -260,6 +265,7 @@ pub(super) fn section<P: ?Sized>(
     tree: &Tree,
     pointer: &str,
     table: &'static [Entry<P>],
+    deployment: &Deployment,
     problems: &mut Problems,
 ) -> Option<Section<P>> {
     let at_type = format!("{pointer}/type");
@@ -292,12 +298,55 @@ pub(super) fn section<P: ?Sized>(
             settings.set(&new, value, origin);
         }
     }
-    validate(&settings, pointer, &(kind.schema)(), problems);
+    let schema = (kind.schema)();
+    validate(&settings, pointer, &schema, problems);
+    deployment.refuse_references(&settings, pointer, &schema, problems);
     let settings_only = settings.value.pointer(pointer)?.clone();
+    refuse_broken_references(&schema, &settings, pointer, problems);
     if before == problems.0.len() {
         for (problem, remedy) in (kind.check)(&settings_only) {
             problems.add(&settings.would_be(pointer), problem, remedy);
         }
     }
     (before == problems.0.len()).then_some(Section { kind, settings: settings_only })
+}
+
+fn refuse_broken_references(schema: &Value, tree: &Tree, pointer: &str, problems: &mut Problems) {
+    let Some(settings) = tree.value.pointer(pointer) else { return };
+    for (at, text) in secrets_in(schema, settings) {
+        if let Err(unfit) = Reference::read(text) {
+            problems.add_unfit(&tree.origin(&format!("{pointer}{at}")), unfit);
+        }
+    }
+}
+
+#[cfg(all(test, feature = "secretsmanager", feature = "ssm"))]
+mod tests {
+    use super::*;
+    use crate::secrets::tests::KIND;
+    use crate::sources::Source;
+
+    static TABLE: &[Entry<dyn Source>] = &[Entry::Built(&KIND)];
+
+    fn read(password: &str) -> (Option<Section<dyn Source>>, Problems) {
+        let mut problems = Problems::default();
+        let source = json!({ "type": "locked", "password": password });
+        let file = Layer::File("tidegate.yaml".to_owned());
+        let tree = Tree::from(json!({ "sources": [source] }), Origin::new(&file, "config"));
+        let section = section(&tree, "/sources/0", TABLE, &Deployment::default(), &mut problems);
+        (section, problems)
+    }
+
+    #[test]
+    fn a_broken_reference_is_a_problem_of_its_setting_and_never_shown() {
+        let (section, problems) = read("secretsmanager:can ary");
+        assert!(section.is_none());
+        let [problem] = &problems.0[..] else { panic!("{problems:?}") };
+        assert_eq!((problem.path.as_str(), problem.origin.as_str()), ("config.sources[0].password", "tidegate.yaml"));
+        assert!(problem.remedy.contains("secretsmanager:NAME-or-ARN"), "{problem}");
+        assert!(!problem.to_string().contains("ary"), "{problem}");
+        for password in ["secretsmanager:orders#password@AWSPREVIOUS", "ssm:/orders", "env:A", "a:b@c"] {
+            assert!(read(password).0.is_some(), "{password}");
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! What belongs to the deployment: hard bounds, allow-lists, and where the state is kept. A payload may only narrow it.
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Input;
 use super::check::section;
+use super::env::Vars;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
+use super::settings::Form;
+use super::{Input, Network, Reference, secrets_in};
 use crate::adapter::{Identity, Section};
 use crate::core::Bounds;
 use crate::stores::{self, Store};
@@ -18,6 +20,7 @@ pub(super) struct Deployment {
     max: Option<(u32, Origin)>,
     pub targets: Vec<(Vec<String>, Origin)>,
     pub sources: Vec<(Vec<String>, Origin)>,
+    secrets: Vec<(Vec<String>, Origin)>,
     bucket: Option<(String, Origin)>,
 }
 
@@ -37,6 +40,7 @@ impl Deployment {
                 }
                 ("allowed_targets", ..) => deployment.targets.push((patterns(), origin)),
                 ("allowed_sources", ..) => deployment.sources.push((patterns(), origin)),
+                ("allowed_secrets", ..) => deployment.secrets.push((patterns(), origin)),
                 (_, _, Some(bucket)) => deployment.use_bucket(bucket, origin, problems),
                 _ => problems.add(&origin, "is too large", "give a whole number below 4294967296"),
             }
@@ -84,6 +88,23 @@ impl Deployment {
         }
         narrowed
     }
+
+    /// Refuses a payload's references to secrets that the deployment does not let it use: whoever may invoke the function
+    /// could have it send them anywhere.
+    pub fn refuse_references(&self, settings: &Tree, pointer: &str, schema: &Value, problems: &mut Problems) {
+        let Some(given) = settings.value.pointer(pointer) else { return };
+        let by_deployment = self.secrets.iter().any(|(_, from)| from.layer != Layer::Event);
+        for (below, text) in secrets_in(schema, given) {
+            let at = settings.origin(&format!("{pointer}{below}"));
+            let is_listed = |(patterns, _): &(Vec<String>, _)| patterns.iter().any(|pattern| matches(pattern, text));
+            let is_plain = matches!(Reference::read(text), Ok(Reference::Text(_)));
+            let permitted = by_deployment && self.secrets.iter().all(is_listed);
+            if at.layer == Layer::Event && !is_plain && !permitted {
+                let remedy = "list it in ALLOWED_SECRETS of the deployment, or configure the source there";
+                problems.add(&at, "refers to a secret that a payload may not use", remedy);
+            }
+        }
+    }
 }
 
 fn narrow(
@@ -123,7 +144,7 @@ pub(super) fn refuse_unlisted(
 }
 
 /// Whether a text matches a pattern in which `*` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let (first, mut rest) = (parts.next().unwrap_or_default(), parts.collect::<Vec<_>>());
     let Some(last) = rest.pop() else { return pattern == text };
@@ -136,6 +157,22 @@ fn matches(pattern: &str, text: &str) -> bool {
         }
     }
     left.ends_with(last)
+}
+
+/// What the deployment permits of URLs.
+pub(super) fn network(vars: &dyn Vars, problems: &mut Problems) -> Network {
+    let mut flag = |name: &str| {
+        let Some(text) = vars.get(name) else { return false };
+        let read = Form::Flag.read(&text.into());
+        let origin = Origin::new(&Layer::Environment, name);
+        read.map_err(|(problem, remedy)| problems.add(&origin, problem, remedy)) == Ok(true.into())
+    };
+    Network {
+        local_addresses: flag("ALLOW_LOCAL_ADDRESSES"),
+        plain_http: flag("ALLOW_PLAIN_HTTP"),
+        insecure_tls: flag("ALLOW_INSECURE_TLS"),
+        runtime_api: vars.get("AWS_LAMBDA_RUNTIME_API"),
+    }
 }
 
 /// Where the state is kept.
@@ -178,7 +215,7 @@ pub(super) fn state(
             }
         }
     }
-    let mut state = section(&tree, "/state", stores::TABLE, problems)?;
+    let mut state = section(&tree, "/state", stores::TABLE, deployment, problems)?;
     if input.in_lambda && matches!(state.kind.name, "file" | "memory") {
         let problem = format!("is {:?}, and what a function keeps itself does not last", state.kind.name);
         problems.add(&tree.origin("/state"), problem, "keep the state in s3 or dynamodb");

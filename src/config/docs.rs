@@ -6,7 +6,7 @@ use super::schema::describe;
 use super::settings::{Place, SETTINGS, Setting};
 use crate::adapter::{Entry, schema_of};
 use crate::core::{Rules, Threshold};
-use crate::sources;
+use crate::{sources, targets};
 
 /// What says more than a schema can: settings that have no place in the rules.
 const ABOUT: &[(&str, &str, &str)] = &[
@@ -39,6 +39,18 @@ const ABOUT: &[(&str, &str, &str)] = &[
         "all",
         "Which sources may be read, such as `sqs:*/orders`; `*` stands for any text. A payload may only narrow it.",
     ),
+    (
+        "ALLOWED_SECRETS",
+        "none",
+        "Which references to secrets a payload may use, such as `env:ORDERS_*`; `*` stands for any text. The deployment's own need no permit.",
+    ),
+    (
+        "ALLOW_LOCAL_ADDRESSES",
+        "`false`",
+        "Whether URLs may name this machine itself. Link-local and metadata addresses are refused always.",
+    ),
+    ("ALLOW_PLAIN_HTTP", "`false`", "Whether URLs may be `http://`, without TLS."),
+    ("ALLOW_INSECURE_TLS", "`false`", "Whether a source may set `insecure_tls`. Each tick then warns."),
     ("STATE_PREFIX", "`tidegate/`", "What the keys of the state's objects begin with."),
     ("STATE_DIR", "`tidegate-state`", "The folder of the state's files, outside Lambda."),
     ("FLEET", "none", "One state document for all services, under this name, instead of one for each target."),
@@ -52,7 +64,11 @@ const ABOUT: &[(&str, &str, &str)] = &[
         "4 times `LOOP_INTERVAL`",
         "How slow a loop gets while there is nothing to do: up to 3 min. The same as `LOOP_INTERVAL` keeps it even.",
     ),
-    ("CONFIG", "none", "The full form: inline JSON, or the path of a JSON, YAML or TOML file."),
+    (
+        "CONFIG",
+        "none",
+        "The full form: inline JSON, or a JSON, YAML or TOML document by its path, `s3://BUCKET/KEY` or `ssm:NAME`.",
+    ),
     ("LOG_LEVEL", "`INFO`", "What is logged beside the records: `ERROR`, `WARN`, `INFO`, `DEBUG`, `TRACE`."),
 ];
 
@@ -87,7 +103,7 @@ fn row(setting: &Setting) -> String {
             (format!("`policies[].{leaf}`"), schema_of::<Threshold>()["properties"][leaf].take())
         }
         Place::Service("/sources/0/type") => ("`sources[].type`".to_owned(), Value::Null),
-        Place::Service(pointer) => (format!("`{}`", dotted(pointer)), Value::Null),
+        Place::Service(pointer) => (format!("`{}`", dotted(pointer)), of_target(pointer)),
         _ => ("-".to_owned(), Value::Null),
     };
     let known = ABOUT.iter().find(|(env, ..)| *env == setting.env);
@@ -101,6 +117,16 @@ fn row(setting: &Setting) -> String {
         }
     };
     format!("| `{}` | {key} | {place} | {values} | {default} | {about} |", setting.env)
+}
+
+/// The schema of a setting of the one target, from the first kind that has it.
+fn of_target(pointer: &str) -> Value {
+    let name = pointer.trim_start_matches("/target/");
+    let schemas = targets::TABLE.iter().filter_map(|entry| match entry {
+        Entry::Built(kind) => Some((kind.schema)()["properties"][name].take()),
+        Entry::NotBuilt { .. } | Entry::Planned { .. } => None,
+    });
+    schemas.into_iter().find(|schema| !schema.is_null()).unwrap_or_default()
 }
 
 fn default_of(setting: &Setting, schema: &Value) -> String {

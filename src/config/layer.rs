@@ -67,7 +67,7 @@ pub(super) fn read(input: Input<'_>, problems: &mut Problems) -> Layers {
     let (mut of_file, mut of_event) = (None, None);
     if let Some(config) = input.vars.get("CONFIG") {
         // Of what is in a document that cannot be read, nothing can be said to be missing.
-        let Some((layer, value)) = file::read(&config, problems) else {
+        let Some((layer, value)) = file::read(&config, input, problems) else {
             layers.is_unreadable = true;
             return layers;
         };

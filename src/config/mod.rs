@@ -12,7 +12,10 @@ mod env;
 mod file;
 mod intervals;
 mod layer;
+mod limits;
+mod location;
 mod origin;
+mod reference;
 mod rules;
 pub mod schema;
 mod secret;
@@ -26,10 +29,15 @@ use crate::sources::Source;
 use crate::stores::Store;
 use crate::targets::Target;
 
+#[cfg(all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3"))]
+pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};
 pub(crate) use file::parse as parse_document;
 pub use intervals::Intervals;
+pub use location::Location;
 pub use origin::{Layer, Origin, Problem, Problems};
+pub use reference::Reference;
+pub(crate) use reference::secrets_in;
 pub use secret::Secret;
 
 /// Where the SDK looks when nothing says otherwise, as in StepScale.
@@ -59,6 +67,23 @@ pub struct Config {
     pub fleet: Option<String>,
     /// How often a loop ticks; absent where one invocation is one tick.
     pub intervals: Option<Intervals>,
+    /// Where the document is that `CONFIG` names, if it is neither inline nor a file.
+    pub document: Option<Location>,
+    /// What the deployment permits of URLs.
+    pub network: Network,
+}
+
+/// What the deployment permits of the URLs that a configuration names. A payload has no part in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Whether this machine itself may be asked, 127.0.0.0/8 and ::1: `ALLOW_LOCAL_ADDRESSES`.
+    pub local_addresses: bool,
+    /// Whether http without TLS may be used: `ALLOW_PLAIN_HTTP`.
+    pub plain_http: bool,
+    /// Whether a source may ask not to verify certificates: `ALLOW_INSECURE_TLS`.
+    pub insecure_tls: bool,
+    /// The Lambda Runtime API, `HOST:PORT`, which is never asked: `AWS_LAMBDA_RUNTIME_API`, Lambda's own variable.
+    pub runtime_api: Option<String>,
 }
 
 /// One service to scale.
@@ -94,6 +119,8 @@ pub struct Input<'a> {
     pub event: &'a Value,
     /// Whether this runs as a Lambda function, where files do not last.
     pub in_lambda: bool,
+    /// The text of the document at the [`Location`] that `CONFIG` names, as [`Remote`](crate::remote::Remote) has it.
+    pub remote: Option<&'a str>,
 }
 
 /// Reads and checks a configuration.
@@ -102,6 +129,10 @@ pub struct Input<'a> {
 /// Everything that is wrong with it, at once.
 pub fn load(input: Input<'_>) -> Result<Config, Problems> {
     let mut problems = Problems::default();
+    if let Some(problem) = limits::problem(input.event) {
+        problems.0.push(problem);
+        return Err(problems);
+    }
     let layers = layer::read(input, &mut problems);
     check::config(layers, input, problems)
 }

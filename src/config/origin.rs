@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::reference::Unfit;
 use crate::error::{Error, ErrorKind};
 
 /// Which layer a value came from. Later ones override earlier ones.
@@ -99,6 +100,11 @@ impl Problems {
     /// Adds one.
     pub fn add(&mut self, origin: &Origin, problem: impl Into<String>, remedy: impl Into<String>) {
         self.0.push(Problem::new(origin, problem, remedy));
+    }
+
+    /// Adds why a setting's text cannot be used.
+    pub(super) fn add_unfit(&mut self, origin: &Origin, Unfit { problem, remedy, kind }: Unfit) {
+        self.0.push(Problem { kind, ..Problem::new(origin, problem, remedy) });
     }
 }
 

@@ -172,7 +172,7 @@ fn escaped(name: &str) -> String {
     name.bytes().map(escape).collect()
 }
 
-/// Asks for the status of services, once for all that share a scope; answers in the order asked.
+/// Asks for the status of services, once for all that share a scope and are asked for alike; answers in the order asked.
 pub(super) async fn ask_for_statuses(tick: &Tick<'_>, services: Vec<(&Identity, Built<'_>)>) -> Vec<Status> {
     let ask = async |target: &dyn Target, first: &Identity, names: &[String]| {
         tick.memory.pace.note_read(first, names.len());
@@ -181,7 +181,7 @@ pub(super) async fn ask_for_statuses(tick: &Tick<'_>, services: Vec<(&Identity, 
     ask_together(tick, services, "status", ask).await
 }
 
-/// Asks how many tasks of services must not be stopped, once for all that share a scope; answers in the order asked.
+/// Asks how many tasks of services must not be stopped, in the same way.
 pub(super) async fn ask_for_protected(
     tick: &Tick<'_>,
     services: Vec<(&Identity, Built<'_>)>,
@@ -196,9 +196,10 @@ async fn ask_together<T>(
     what: &str,
     ask: impl AsyncFn(&dyn Target, &Identity, &[String]) -> Vec<Result<T>>,
 ) -> Vec<Result<T, Unreadable>> {
-    let mut scopes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (position, (identity, _)) in services.iter().enumerate() {
-        scopes.entry(identity.scope()).or_default().push(position);
+    let mut scopes: BTreeMap<(String, &str), Vec<usize>> = BTreeMap::new();
+    for (position, (identity, target)) in services.iter().enumerate() {
+        let alike = target.map_or("", |target| target.asked_with());
+        scopes.entry((identity.scope(), alike)).or_default().push(position);
     }
     let ask_scope = |positions: Vec<usize>| {
         let (services, tick, ask) = (&services, tick, &ask);

@@ -216,6 +216,8 @@ impl World {
             endpoint: None,
             fleet: Some(self.name.to_owned()),
             intervals: None,
+            document: None,
+            network: crate::config::Network::default(),
             max_event_age_secs: 60,
         }
     }

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(feature = "http_json")]
+mod http_json;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -65,7 +67,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("prometheus", &[], &[]),
     planned("nsq", &[], &[]),
     planned("azure_queue", &[], &[]),
-    planned("http_json", &[], &[]),
+    entry!(http_json, "http_json"),
     planned("response_time", &[], &[]),
     planned("heroku_router", &[], &[]),
     planned("temporal", &[], &[]),

@@ -19,7 +19,7 @@ use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, failure};
 use crate::core::{Amount, QueueDepth};
 use crate::error::{Error, ErrorKind, Result};
-use crate::iam::{Place, Statement, is_account};
+use crate::iam::{Place, Statement, is_account, is_region};
 use crate::shared::Shared;
 
 pub(super) static KIND: Kind<dyn Source> = Kind {
@@ -36,6 +36,9 @@ pub(super) static KIND: Kind<dyn Source> = Kind {
     #[cfg(test)]
     contract: tests::CONTRACT,
 };
+
+/// Stands for the region of what states none.
+const ANY_REGION: &str = "-";
 
 /// The settings of an `sqs` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -79,7 +82,7 @@ impl Queue {
             true => Self::by_url(given, region)?,
             false => Self { url: None, region: region.to_owned(), account: None, name: given.to_owned() },
         };
-        is_queue_name(&queue.name).then_some(queue)
+        (is_queue_name(&queue.name) && is_region(&queue.region)).then_some(queue)
     }
 
     fn identity(&self) -> Identity {
@@ -135,7 +138,11 @@ fn check(settings: &Value) -> Vec<(String, String)> {
         let remedy = "set SQS_QUEUE_URL, or queue_config.queue_url in the payload, or queue of the source";
         problems.push(("names no queue".to_owned(), remedy.to_owned()));
     }
-    let queues = settings.queues("");
+    if !settings.region.as_deref().is_none_or(is_region) {
+        problems.push(("has a region that is none".to_owned(), "give one such as eu-west-1".to_owned()));
+        return problems;
+    }
+    let queues = settings.queues(ANY_REGION);
     if queues.len() != given.len() {
         let remedy = "give https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, arn:aws:sqs:REGION:ACCOUNT:NAME or a name";
         problems.push(("has a queue that is no URL, ARN or name of SQS".to_owned(), remedy.to_owned()));
@@ -319,6 +326,7 @@ mod tests {
             "HTTPS://SQS.us-east-1.amazonaws.com/123456789012/orders".to_owned(),
             "arn:aws:sns:us-east-1:123456789012:orders".to_owned(),
             "arn:aws:sqs:us-west-2".to_owned(),
+            "arn:aws:sqs:example.com/:123456789012:orders".to_owned(),
             "a/b".to_owned(),
             "*".to_owned(),
             "or ders".to_owned(),
@@ -326,6 +334,14 @@ mod tests {
         ] {
             assert_eq!(Queue::parse(&given, "us-east-1"), None, "{given}");
         }
+    }
+
+    #[test]
+    fn a_region_that_would_change_the_host_is_refused() {
+        for region in ["example.com/", "us-east-1/x", "US", "a b"] {
+            assert_eq!(check(&json!({ "queue": "orders", "region": region })).len(), 1, "{region}");
+        }
+        assert_eq!(check(&json!({ "queue": "orders", "region": "eu-west-1" })), []);
     }
 
     #[test]

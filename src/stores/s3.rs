@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::document::too_long;
 use super::{Expect, Found, Store, Version};
 use crate::adapter::{Identity, Kind, parse, schema_of};
-use crate::aws::{AnswerLimit, failure};
+use crate::aws::failure;
 use crate::error::{Error, ErrorKind, Result};
-use crate::iam::{Place, Statement};
+use crate::iam::{Place, Statement, is_region};
 use crate::shared::Shared;
 
 pub(super) static KIND: Kind<dyn Store> = Kind {
@@ -24,7 +24,7 @@ pub(super) static KIND: Kind<dyn Store> = Kind {
     renamed: &[],
     env: &[],
     schema: schema_of::<Settings>,
-    check: |_| Vec::new(),
+    check,
     identities,
     permissions,
     build,
@@ -52,6 +52,14 @@ fn tidegate() -> String {
     "tidegate/".to_owned()
 }
 
+fn check(settings: &Value) -> Vec<(String, String)> {
+    let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
+    match settings.region.as_deref().is_none_or(is_region) {
+        true => Vec::new(),
+        false => vec![("has a region that is none".to_owned(), "give one such as eu-west-1".to_owned())],
+    }
+}
+
 fn identities(settings: &Value, region: &str) -> Vec<Identity> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
     let region = settings.region.unwrap_or_else(|| region.to_owned());
@@ -72,12 +80,8 @@ fn permissions(settings: &Value, place: &Place) -> Result<Vec<Statement>> {
 
 fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Store>> {
     let Settings { bucket, prefix, region } = parse(settings)?;
-    let sdk = shared.aws.sdk(region.as_deref().unwrap_or(&shared.region));
-    let config = aws_sdk_s3::config::Builder::from(&sdk)
-        .force_path_style(shared.aws.has_own_endpoint())
-        .interceptor(AnswerLimit)
-        .build();
-    Ok(Box::new(S3 { client: Client::from_conf(config), bucket, prefix }))
+    let client = shared.aws.s3(region.as_deref().unwrap_or(&shared.region));
+    Ok(Box::new(S3 { client, bucket, prefix }))
 }
 
 #[derive(Debug)]

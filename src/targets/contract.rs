@@ -47,9 +47,16 @@ impl Played {
         self.call.run("setting", self.target.set_desired(&self.service, desired)).await
     }
 
+    async fn protected(&self) -> Result<Option<u32>> {
+        let services = [self.service.clone()];
+        let ask = async { self.target.protected(&services).await.pop().expect("one answer for each service") };
+        self.call.run("counting protected tasks", ask).await
+    }
+
     fn mutations(&self) -> Vec<Request> {
         let requests = self.wire.requests();
-        let reads = |request: &Request| request.method == "GET" || request.action().contains(".Describe");
+        let is_read = |action: &str| [".Describe", ".List", ".Get"].iter().any(|read| action.contains(read));
+        let reads = |request: &Request| request.method == "GET" || is_read(request.action());
         requests.into_iter().filter(|request| !reads(request)).collect()
     }
 }
@@ -107,6 +114,56 @@ async fn setting_that_fails_is_an_error_of_its_kind() {
         // The provider answers that it set something else.
         assert!(play(kind, Scene::Amount(4)).await.set(5).await.is_err(), "{}: 4 was taken for 5", kind.name);
     }
+}
+
+#[tokio::test]
+async fn protected_tasks_are_counted_exactly_over_all_pages() {
+    for kind in built() {
+        for number in [0, 3, 250] {
+            let played = play(kind, Scene::Protected(number)).await;
+            match played.protected().await.expect("it can be read") {
+                Some(counted) => assert_eq!(u64::from(counted), number, "{}", kind.name),
+                None => assert!(played.wire.requests().is_empty(), "{}: asked, and not told", kind.name),
+            }
+            assert!(played.mutations().is_empty(), "{}: counting changed something", kind.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn protection_that_cannot_be_read_is_an_error_and_never_a_number() {
+    for kind in built() {
+        if play(kind, Scene::Protected(1)).await.protected().await.expect("it can be read").is_none() {
+            continue;
+        }
+        for (scene, expected) in failures()
+            .chain([(Scene::Malformed, &[ErrorKind::Malformed][..]), (Scene::Missing, &[ErrorKind::Malformed])])
+        {
+            let error = play(kind, scene).await.protected().await.expect_err("there is no number");
+            assert!(expected.contains(&error.kind()), "{} at {scene:?}: {:?}: {error}", kind.name, error.kind());
+        }
+    }
+}
+
+/// A target that tells only what it must.
+#[derive(Debug)]
+struct Plain;
+
+#[async_trait::async_trait]
+impl Target for Plain {
+    async fn statuses(&self, _: &[String]) -> Vec<Result<TargetStatus>> {
+        Vec::new()
+    }
+
+    async fn set_desired(&self, _: &str, _: u32) -> Result<Applied> {
+        Ok(Applied::Set)
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_tell_of_protection_says_so_of_each_service() {
+    let answers = Plain.protected(&["a".to_owned(), "b".to_owned()]).await;
+    assert!(matches!(answers[..], [Ok(None), Ok(None)]));
 }
 
 fn failures() -> impl Iterator<Item = (Scene, &'static [ErrorKind])> {

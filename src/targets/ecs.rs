@@ -3,6 +3,12 @@
 //! Reads [DescribeServices](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html), ten
 //! services a call, and sets [UpdateService](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html)
 //! `desiredCount` and nothing else, which starts no deployment.
+//!
+//! The service's own tag `tidegate:pause` pauses it: `in`, `out`, `both` or a number of tasks.
+
+mod autoscaling;
+mod protection;
+mod settings;
 
 use std::sync::Arc;
 
@@ -10,27 +16,29 @@ use async_trait::async_trait;
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::config::retry::RetryConfig;
 use aws_sdk_ecs::operation::describe_services::DescribeServicesOutput;
-use aws_sdk_ecs::types::{DeploymentRolloutState, SchedulingStrategy, Service};
+use aws_sdk_ecs::types::{DeploymentRolloutState, SchedulingStrategy, Service, ServiceField};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use futures_util::future::join_all;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::Value;
 
+use self::autoscaling::AutoScaling;
+use self::settings::{Settings, TaskProtection, check, identities, leaf, permissions};
 use super::{Applied, Target};
-use crate::adapter::{Identity, Kind, parse, schema_of};
-use crate::aws::{AnswerLimit, account_of, failure, region_of};
-use crate::core::TargetStatus;
+use crate::adapter::{Kind, parse, schema_of};
+use crate::aws::{AnswerLimit, failure};
+use crate::core::{Held, Pause, TargetStatus};
 use crate::error::{Error, ErrorKind, Result};
-use crate::iam::{Place, Statement, is_account};
 use crate::shared::Shared;
 
 /// DescribeServices takes at most ten services a call.
 const SERVICES_PER_CALL: usize = 10;
+
+/// The tag that pauses a service.
+const PAUSE_TAG: &str = "tidegate:pause";
 
 pub(super) static KIND: Kind<dyn Target> = Kind {
     name: "ecs",
@@ -47,144 +55,37 @@ pub(super) static KIND: Kind<dyn Target> = Kind {
     contract: tests::CONTRACT,
 };
 
-/// The settings of an `ecs` target.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    /// The cluster, by name or ARN.
-    #[schemars(length(min = 1))]
-    cluster: String,
-    /// The service, by name or ARN.
-    #[schemars(length(min = 1))]
-    service: String,
-    /// The region of a cluster that is given by name; that of an ARN is in it.
-    #[serde(default)]
-    #[schemars(with = "String", length(min = 1))]
-    region: Option<String>,
-}
-
-/// Where a service is: every part that the settings state.
-struct Location {
-    region: String,
-    account: Option<String>,
-    cluster: String,
-    service: String,
-}
-
-impl Settings {
-    fn locate(&self, default_region: &str) -> Location {
-        let arns = [self.cluster.as_str(), self.service.as_str()];
-        let region = arns.iter().find_map(|arn| region_of(arn)).or(self.region.as_deref()).unwrap_or(default_region);
-        let account = arns.iter().find_map(|arn| account_of(arn)).map(str::to_owned);
-        Location {
-            region: region.to_owned(),
-            account,
-            cluster: leaf(&self.cluster).to_owned(),
-            service: leaf(&self.service).to_owned(),
-        }
-    }
-
-    /// The cluster as calls name it: by ARN where either setting is an ARN, so that what the ARN says of the account holds.
-    fn cluster_of_calls(&self) -> String {
-        let arn = [&self.cluster, &self.service].into_iter().find(|given| given.starts_with("arn:"));
-        match arn.and_then(|arn| arn.rsplit_once(':')) {
-            Some((place, _)) => format!("{place}:cluster/{}", leaf(&self.cluster)),
-            None => self.cluster.clone(),
-        }
-    }
-}
-
-/// The name at the end of an ARN, or the name itself.
-fn leaf(name_or_arn: &str) -> &str {
-    name_or_arn.rsplit('/').next().unwrap_or(name_or_arn)
-}
-
-fn check(settings: &Value) -> Vec<(String, String)> {
-    let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
-    let problem = |problem: &str, remedy: &str| vec![(problem.to_owned(), remedy.to_owned())];
-    let (cluster, service) = (&settings.cluster, &settings.service);
-    let parts = |arn: &str| {
-        region_of(arn).zip(account_of(arn)).map(|(region, account)| (region.to_owned(), account.to_owned()))
-    };
-    let is_plain = |given: &str, kind: &str| !given.contains([':', '/']) || is_arn(given, kind);
-    if !is_plain(cluster, "cluster") || !is_plain(service, "service") {
-        return problem("has a cluster or service that is neither a name nor an ARN of ECS", "give its name or ARN");
-    }
-    if let (Some(one), Some(other)) = (parts(cluster), parts(service))
-        && one != other
-    {
-        return problem(
-            "has a cluster and a service of different regions or accounts",
-            "give two ARNs that belong together",
-        );
-    }
-    // arn:aws:ecs:REGION:ACCOUNT:service/CLUSTER/SERVICE
-    match service.split('/').collect::<Vec<_>>()[..] {
-        [_, in_arn, _] if in_arn != leaf(cluster) => problem(
-            &format!("has a service of another cluster, {in_arn}"),
-            "give the cluster that the service's ARN names",
-        ),
-        _ if ![cluster, service].iter().all(|name| is_name(leaf(name))) => {
-            problem("has a cluster or service whose name ECS cannot have", "give its name or ARN")
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// `arn:PARTITION:ecs:REGION:ACCOUNT:cluster/CLUSTER`, `…:service/CLUSTER/SERVICE` or, of old services, `…:service/SERVICE`.
-fn is_arn(given: &str, kind: &str) -> bool {
-    let ["arn", _, "ecs", region, account, resource] = given.split(':').collect::<Vec<_>>()[..] else { return false };
-    let path: Vec<_> = resource.split('/').collect();
-    let has_names = if kind == "cluster" { path.len() == 2 } else { (2..=3).contains(&path.len()) };
-    path[0] == kind
-        && has_names
-        && is_account(account)
-        && !region.is_empty()
-        && path[1..].iter().all(|name| is_name(name))
-}
-
-/// Up to 255 letters, numbers, underscores and hyphens. One ill-formed name would fail the call for all services in it:
-/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CreateService.html#ECS-CreateService-request-serviceName>.
-fn is_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=255).contains(&name.len()) && name.bytes().all(plain)
-}
-
-fn identities(settings: &Value, region: &str) -> Vec<Identity> {
-    let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
-    let Location { region, account, cluster, service } = settings.locate(region);
-    vec![Identity { provider: KIND.name, region, account, path: vec![cluster, service] }]
-}
-
-fn permissions(settings: &Value, place: &Place) -> Result<Vec<Statement>> {
-    let Location { region, account, cluster, service } = parse::<Settings>(settings)?.locate(&place.region);
-    let account = account.unwrap_or_else(|| place.account.clone());
-    let partition = Place::new(&region, &account).partition;
-    let arn = format!("arn:{partition}:ecs:{region}:{account}:service/{cluster}/{service}");
-    Ok(vec![Statement::allow("ScaleService", &["ecs:DescribeServices", "ecs:UpdateService"], vec![arn])])
-}
-
 fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Target>> {
     let settings = parse::<Settings>(settings)?;
     let sdk = shared.aws.sdk(&settings.locate(&shared.region).region);
-    let config = aws_sdk_ecs::config::Builder::from(&sdk).interceptor(AnswerLimit).interceptor(CountsAreThere).build();
-    Ok(Box::new(Ecs { client: Client::from_conf(config), cluster: settings.cluster_of_calls() }))
+    let config = aws_sdk_ecs::config::Builder::from(&sdk).interceptor(AnswerLimit).interceptor(AllIsThere).build();
+    Ok(Box::new(Ecs {
+        client: Client::from_conf(config),
+        auto_scaling: AutoScaling::new(&settings, shared),
+        cluster: settings.cluster_of_calls(),
+        asked_with: format!("{} {:?}", settings.allow_application_auto_scaling, settings.task_protection),
+        task_protection: settings.task_protection,
+    }))
 }
 
 #[derive(Debug)]
 struct Ecs {
     client: Client,
+    auto_scaling: AutoScaling,
     cluster: String,
+    asked_with: String,
+    task_protection: TaskProtection,
 }
 
-/// Refuses answers in which a service lacks a count: the SDK would read a count that is not there as 0.
+/// Refuses answers in which a service lacks a count, or a task its protection: the SDK would read what is not there as 0
+/// and false.
 #[derive(Debug)]
-struct CountsAreThere;
+struct AllIsThere;
 
 #[dyn_dispatch_hint]
-impl Intercept for CountsAreThere {
+impl Intercept for AllIsThere {
     fn name(&self) -> &'static str {
-        "CountsAreThere"
+        "AllIsThere"
     }
 
     fn read_after_deserialization(
@@ -193,15 +94,23 @@ impl Intercept for CountsAreThere {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let Some(Ok(answer)) = context.response().body().bytes().map(serde_json::from_slice::<Value>) else {
+        if context.output_or_error().is_err() {
             return Ok(());
-        };
+        }
+        // The SDK reads over what it does not look for, even over what is no JSON. What only it can read is refused.
+        let body = context.response().body().bytes().unwrap_or_default();
+        let answer = serde_json::from_slice::<Value>(body)?;
         let listed = answer["services"].as_array().into_iter().flatten();
         for service in listed.chain(answer.get("service")) {
             for count in ["desiredCount", "runningCount", "pendingCount"] {
                 if !service[count].is_i64() {
                     return Err(format!("a service has no {count}").into());
                 }
+            }
+        }
+        for task in answer["protectedTasks"].as_array().into_iter().flatten() {
+            if !task["protectionEnabled"].is_boolean() {
+                return Err("a task has no protectionEnabled".into());
             }
         }
         Ok(())
@@ -211,11 +120,22 @@ impl Intercept for CountsAreThere {
 #[async_trait]
 impl Target for Ecs {
     async fn statuses(&self, services: &[String]) -> Vec<Result<TargetStatus>> {
-        join_all(services.chunks(SERVICES_PER_CALL).map(|chunk| self.describe(chunk)))
-            .await
-            .into_iter()
-            .flatten()
-            .collect()
+        let described = join_all(services.chunks(SERVICES_PER_CALL).map(|chunk| self.describe(chunk)));
+        let (described, findings) = futures_util::join!(described, self.auto_scaling.find(services));
+        let add = |(status, finding): (Result<TargetStatus>, autoscaling::Finding)| Ok(finding.add_to(status?));
+        described.into_iter().flatten().zip(findings).map(add).collect()
+    }
+
+    fn asked_with(&self) -> &str {
+        &self.asked_with
+    }
+
+    async fn protected(&self, services: &[String]) -> Vec<Result<Option<u32>>> {
+        if self.task_protection == TaskProtection::Ignore {
+            return services.iter().map(|_| Ok(None)).collect();
+        }
+        let count = |service| protection::count(&self.client, &self.cluster, service);
+        join_all(services.iter().map(|service| count(service))).await
     }
 
     async fn set_desired(&self, service: &str, desired: u32) -> Result<Applied> {
@@ -238,8 +158,8 @@ impl Target for Ecs {
 
 impl Ecs {
     async fn describe(&self, names: &[String]) -> Vec<Result<TargetStatus>> {
-        let request = self.client.describe_services().cluster(&self.cluster).set_services(Some(names.to_vec()));
-        match request.send().await {
+        let request = self.client.describe_services().cluster(&self.cluster).include(ServiceField::Tags);
+        match request.set_services(Some(names.to_vec())).send().await {
             Ok(answer) => names.iter().map(|name| status_in(&answer, name)).collect(),
             Err(error) => {
                 // One call, one error: each of its services carries it.
@@ -290,22 +210,50 @@ fn status_of(service: &Service, name: &str) -> Result<TargetStatus> {
         let malformed = |_| Error::new(ErrorKind::Malformed, reading(name), format!("{what} is {number}"));
         u32::try_from(number).map_err(malformed)
     };
+    let (pause, warning) = pause_of(service);
     Ok(TargetStatus {
         desired: count(service.desired_count(), "desiredCount")?,
         running: count(service.running_count(), "runningCount")?,
         pending: count(service.pending_count(), "pendingCount")?,
         rolling_out: is_rolling_out(service),
-        ..TargetStatus::default()
+        pause,
+        other_scaler: None,
+        warnings: warning.into_iter().chain(failed_deployment(service)).collect(),
     })
 }
 
-/// Whether a deployment is under way. `rolloutState` exists for the rolling update type alone; where it is absent, more than
+/// Reads the tag that pauses the service, and what is wrong with it. One that says nothing known pauses in both directions:
+/// whoever wrote it wanted a pause.
+fn pause_of(service: &Service) -> (Option<Pause>, Option<String>) {
+    let Some(tags) = &service.tags else {
+        return (None, Some(format!("the answer has no tags, so that a pause by {PAUSE_TAG} cannot be seen")));
+    };
+    let Some(tag) = tags.iter().find(|tag| tag.key() == Some(PAUSE_TAG)) else { return (None, None) };
+    match tag.value().unwrap_or_default().parse() {
+        Ok(pause) => (Some(pause), None),
+        Err(problem) => {
+            let warning =
+                format!("the tag {PAUSE_TAG} pauses scaling in both directions, since its value is {problem}");
+            (Some(Pause::Hold(Held::Both)), Some(warning))
+        }
+    }
+}
+
+/// Whether a deployment is under way, or has failed: then the tasks that are left may be all that work, and nothing says
+/// which ones ECS would stop. `rolloutState` exists for the rolling update type alone; where it is absent, more than
 /// one deployment or task set says so: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Deployment.html>.
 fn is_rolling_out(service: &Service) -> bool {
-    let in_progress = |state: Option<&DeploymentRolloutState>| state == Some(&DeploymentRolloutState::InProgress);
+    let is_open =
+        |state: Option<&DeploymentRolloutState>| state.is_some_and(|state| *state != DeploymentRolloutState::Completed);
     // None at all tells nothing, which is no reason to remove tasks.
     service.deployments().len() + service.task_sets().len() != 1
-        || service.deployments().iter().any(|deployment| in_progress(deployment.rollout_state()))
+        || service.deployments().iter().any(|deployment| is_open(deployment.rollout_state()))
+}
+
+fn failed_deployment(service: &Service) -> Option<String> {
+    let has_failed = |state: Option<&DeploymentRolloutState>| state == Some(&DeploymentRolloutState::Failed);
+    let failed = service.deployments().iter().any(|deployment| has_failed(deployment.rollout_state()));
+    failed.then(|| "a deployment has failed, which holds scale-in until another one is complete".to_owned())
 }
 
 #[cfg(test)]
@@ -313,7 +261,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::wire::{Contract, Reply, Request, Scene};
+    use crate::wire::{Contract, Reply, Request, Scene, Wire};
 
     pub(super) const CONTRACT: Contract = Contract::Wire { settings, reply };
 
@@ -323,16 +271,26 @@ mod tests {
 
     /// The answers' form: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html#API_DescribeServices_Examples>.
     fn reply(scene: Scene, request: &Request) -> Reply {
-        let service = |desired: u64| {
-            json!({
-                "serviceArn": "arn:aws:ecs:us-east-1:123456789012:service/prod/orders", "serviceName": "orders",
-                "status": "ACTIVE", "schedulingStrategy": "REPLICA",
-                "desiredCount": desired, "runningCount": 1, "pendingCount": 2,
-                "deployments": [{ "status": "PRIMARY", "rolloutState": "COMPLETED" }],
-            })
-        };
-        let answer = |service: Value| match request.action() {
-            "AmazonEC2ContainerServiceV20141113.UpdateService" => Reply::aws_json(200, &json!({ "service": service })),
+        match request.action().rsplit('.').next().unwrap_or_default() {
+            "DescribeScalableTargets" => autoscaling::tests::reply(scene),
+            "ListTasks" => protection::tests::tasks(scene, request),
+            "GetTaskProtection" => protection::tests::protection(scene, request),
+            action => service_reply(scene, action),
+        }
+    }
+
+    fn service(desired: u64) -> Value {
+        json!({
+            "serviceArn": "arn:aws:ecs:us-east-1:123456789012:service/prod/orders", "serviceName": "orders",
+            "status": "ACTIVE", "schedulingStrategy": "REPLICA",
+            "desiredCount": desired, "runningCount": 1, "pendingCount": 2,
+            "deployments": [{ "status": "PRIMARY", "rolloutState": "COMPLETED" }], "tags": [],
+        })
+    }
+
+    fn service_reply(scene: Scene, action: &str) -> Reply {
+        let answer = |service: Value| match action {
+            "UpdateService" => Reply::aws_json(200, &json!({ "service": service })),
             _ => Reply::aws_json(200, &json!({ "services": [service], "failures": [] })),
         };
         let changed = |key: &str, value: Value| {
@@ -347,7 +305,7 @@ mod tests {
             }
             Scene::Unscalable => changed("schedulingStrategy", json!("DAEMON")),
             Scene::Draining => changed("status", json!("DRAINING")),
-            Scene::NotFound if request.action().ends_with("DescribeServices") => {
+            Scene::NotFound if action == "DescribeServices" => {
                 let arn = "arn:aws:ecs:us-east-1:123456789012:service/prod/orders";
                 Reply::aws_json(200, &json!({ "services": [], "failures": [{ "arn": arn, "reason": "MISSING" }] }))
             }
@@ -362,6 +320,20 @@ mod tests {
             Scene::Throttled => Reply::aws_error(400, "ThrottlingException", "Rate exceeded"),
             other => panic!("{other:?} is not a scene of a target"),
         }
+    }
+
+    /// A target at a server of its own.
+    pub(super) async fn played(reply: fn(Scene, &Request) -> Reply, more: Value) -> (Wire, Box<dyn Target>) {
+        let wire = Wire::play(Scene::Amount(5), reply).await;
+        let mut settings = json!({ "cluster": "prod", "service": "orders" });
+        settings.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        let target = build(&settings, &Shared::for_wire(&wire.endpoint)).expect("settings are valid");
+        (wire, target)
+    }
+
+    pub(super) async fn status(target: &dyn Target) -> TargetStatus {
+        let mut statuses = target.statuses(&["orders".to_owned()]).await;
+        statuses.pop().expect("one answer for each service").expect("it can be read")
     }
 
     fn described(names: &[&str]) -> DescribeServicesOutput {
@@ -393,36 +365,57 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_of_another_account_is_called_in_that_account() {
-        let called = |cluster: &str, service: &str| {
-            parse::<Settings>(&json!({ "cluster": cluster, "service": service }))
-                .expect("valid settings")
-                .cluster_of_calls()
+    fn a_failed_deployment_counts_as_one_under_way_and_is_named() {
+        use aws_sdk_ecs::types::Deployment;
+        let service = |state: &str| {
+            let deployment = Deployment::builder().rollout_state(state.into()).build();
+            Service::builder().status("ACTIVE").deployments(deployment).set_tags(Some(Vec::new())).build()
         };
-        assert_eq!(called("prod", "orders"), "prod");
-        let elsewhere = "arn:aws:ecs:us-east-1:999999999999:cluster/prod";
-        assert_eq!(called("prod", "arn:aws:ecs:us-east-1:999999999999:service/prod/orders"), elsewhere);
-        assert_eq!(called(elsewhere, "orders"), elsewhere);
+        for (state, holds, warnings) in [("COMPLETED", false, 0), ("FAILED", true, 1), ("A_STATE_OF_2030", true, 0)] {
+            let status = status_of(&service(state), "orders").expect("it can be read");
+            assert_eq!((status.rolling_out, status.warnings.len()), (holds, warnings), "{state}");
+        }
+    }
+
+    fn tagged(value: &str) -> (Option<Pause>, Option<String>) {
+        use aws_sdk_ecs::types::Tag;
+        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+        pause_of(&Service::builder().tags(tag("team", "in")).tags(tag(PAUSE_TAG, value)).build())
     }
 
     #[test]
-    fn cluster_and_service_must_belong_together() {
-        let problems = |cluster: &str, service: &str| check(&json!({ "cluster": cluster, "service": service })).len();
-        assert_eq!(problems("prod", "orders"), 0);
-        assert_eq!(problems("prod", "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 0);
-        assert_eq!(problems("test", "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 1);
-        for cluster in [
-            "arn:aws:ecs:us-east-1:123456789012:cluster/secret/prod",
-            "arn:aws:eks:us-east-1:123456789012:cluster/prod",
-            "ARN:aws:ecs:us-east-1:123456789012:cluster/prod",
-            "arn:aws:ecs:us-east-1::cluster/prod",
-            "secret/prod",
-            "*",
-        ] {
-            assert_eq!(problems(cluster, "orders"), 1, "{cluster}");
+    fn the_tag_pauses_as_it_says() {
+        assert_eq!(tagged("in"), (Some(Pause::Hold(Held::In)), None));
+        assert_eq!(tagged("Out"), (Some(Pause::Hold(Held::Out)), None));
+        assert_eq!(tagged("both"), (Some(Pause::Hold(Held::Both)), None));
+        assert_eq!(tagged("0"), (Some(Pause::At(0)), None));
+        assert_eq!(pause_of(&Service::builder().set_tags(Some(Vec::new())).build()), (None, None));
+        assert!(pause_of(&Service::builder().build()).1.is_some(), "an answer without tags tells nothing of a pause");
+    }
+
+    #[test]
+    fn a_tag_that_says_nothing_known_pauses_in_both_directions() {
+        for value in ["", "yes", "-1", "5 tasks"] {
+            let (pause, warning) = tagged(value);
+            assert_eq!(pause, Some(Pause::Hold(Held::Both)), "{value}");
+            assert!(warning.is_some_and(|warning| warning.contains("in, out, both")), "{value}");
         }
-        assert_eq!(problems("prod", "orders!"), 1);
-        let other_region = "arn:aws:ecs:eu-west-1:123456789012:cluster/prod";
-        assert_eq!(problems(other_region, "arn:aws:ecs:us-east-1:123456789012:service/prod/orders"), 1);
+    }
+
+    #[tokio::test]
+    async fn the_status_is_asked_for_with_its_tags() {
+        fn paused(_: Scene, request: &Request) -> Reply {
+            let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            let mut service = service(5);
+            if asked["include"] == json!(["TAGS"]) {
+                service["tags"] = json!([{ "key": PAUSE_TAG, "value": "out" }]);
+            }
+            match request.action().ends_with("DescribeServices") {
+                true => Reply::aws_json(200, &json!({ "services": [service] })),
+                false => autoscaling::tests::reply(Scene::Amount(0)),
+            }
+        }
+        let (_wire, target) = played(paused, json!({})).await;
+        assert_eq!(status(target.as_ref()).await.pause, Some(Pause::Hold(Held::Out)));
     }
 }

@@ -29,6 +29,12 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// For each service by itself: `Denied`, `NotFound`, `Refused`, `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
     async fn statuses(&self, services: &[String]) -> Vec<Result<TargetStatus>>;
 
+    /// What services that share a scope must have in common, besides, to be asked for together: settings that do not name
+    /// the service. Nothing by default.
+    fn asked_with(&self) -> &str {
+        ""
+    }
+
     /// Returns how many tasks of each service must not be stopped now, in the order asked; `None` where the scheduler cannot
     /// tell. Asked only when a scale-in is wanted.
     ///

@@ -15,7 +15,7 @@ fn load_with(env: &[(&str, &str)], event: Value) -> Result<Config, Problems> {
 
 fn load_in(env: &[(&str, &str)], event: Value, in_lambda: bool) -> Result<Config, Problems> {
     let vars: BTreeMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    load(Input { vars: &vars, event: &event, in_lambda })
+    load(Input { vars: &vars, event: &event, in_lambda, remote: None })
 }
 
 const MINIMAL: &[(&str, &str)] = &[("ECS_CLUSTER", "prod"), ("SERVICE_NAME", "orders"), ("SQS_QUEUE_URL", URL)];

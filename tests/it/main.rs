@@ -6,9 +6,11 @@
 
 mod config;
 mod e2e;
+mod http;
 mod properties;
 mod safety;
 mod scenarios;
+mod soak;
 mod support;
 mod tidy;
 mod vectors;

@@ -219,6 +219,8 @@ pub(super) fn config(rules: &Value) -> Config {
         endpoint: None,
         fleet: None,
         intervals: None,
+        document: None,
+        network: crate::config::Network::default(),
     }
 }
 

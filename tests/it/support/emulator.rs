@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ecs::types::LaunchType;
+use aws_sdk_applicationautoscaling::types::{ScalableDimension, ServiceNamespace};
+use aws_sdk_ecs::types::{LaunchType, Tag};
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
 use jiff::Timestamp;
@@ -39,6 +40,7 @@ pub struct World {
     pub ecs: aws_sdk_ecs::Client,
     pub s3: aws_sdk_s3::Client,
     pub dynamodb: aws_sdk_dynamodb::Client,
+    auto_scaling: aws_sdk_applicationautoscaling::Client,
     sts: aws_sdk_sts::Client,
     roles: AtomicUsize,
 }
@@ -70,6 +72,7 @@ impl World {
             ecs: aws_sdk_ecs::Client::new(&sdk),
             s3: s3(&sdk),
             dynamodb: aws_sdk_dynamodb::Client::new(&sdk),
+            auto_scaling: aws_sdk_applicationautoscaling::Client::new(&sdk),
             sts: aws_sdk_sts::Client::new(&sdk),
             roles: AtomicUsize::new(0),
         };
@@ -92,6 +95,11 @@ impl World {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Settings for clients of other services, as root.
+    pub fn sdk(&self) -> SdkConfig {
+        sdk(&self.url(), Credentials::new(ACCOUNT, "test", None, None, "test"))
     }
 
     /// Sends messages, ten at a time, as many calls at once as a connection pool likes.
@@ -123,6 +131,45 @@ impl World {
     pub async fn set_desired(&self, desired: i32) {
         let request = self.ecs.update_service().cluster(&self.name).service(&self.name).desired_count(desired);
         request.send().await.expect("services can be updated");
+    }
+
+    /// Lets Application Auto Scaling scale a service, too.
+    pub async fn scale_otherwise(&self, service: &str, min: i32, max: i32) {
+        let request = self.auto_scaling.register_scalable_target().service_namespace(ServiceNamespace::Ecs);
+        let request = request.scalable_dimension(ScalableDimension::EcsServiceDesiredCount);
+        let request =
+            request.resource_id(format!("service/{}/{service}", self.name)).min_capacity(min).max_capacity(max);
+        request.send().await.expect("a scalable target can be registered");
+    }
+
+    pub async fn scale_alone(&self, service: &str) {
+        let request = self.auto_scaling.deregister_scalable_target().service_namespace(ServiceNamespace::Ecs);
+        let request = request.scalable_dimension(ScalableDimension::EcsServiceDesiredCount);
+        let request = request.resource_id(format!("service/{}/{service}", self.name));
+        request.send().await.expect("a scalable target can be deregistered");
+    }
+
+    pub async fn tag(&self, key: &str, value: &str) {
+        let arn = format!("arn:aws:ecs:{REGION}:{}:service/{name}/{name}", self.account, name = self.name);
+        let request = self.ecs.tag_resource().resource_arn(arn).tags(Tag::builder().key(key).value(value).build());
+        request.send().await.expect("services can be tagged");
+    }
+
+    /// Protects tasks, ten at a time.
+    pub async fn protect(&self, tasks: &[String]) {
+        for tasks in tasks.chunks(10) {
+            let request = self.ecs.update_task_protection().cluster(&self.name).set_tasks(Some(tasks.to_vec()));
+            request.protection_enabled(true).send().await.expect("tasks can be protected");
+        }
+    }
+
+    /// A client with a role's credentials, see [`World::role`].
+    pub fn ecs_as(&self, keys: &Env) -> aws_sdk_ecs::Client {
+        let key = |name: &str| keys.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let (id, secret) = (key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY"));
+        let (id, secret) = id.zip(secret).expect("a role has keys");
+        let credentials = Credentials::new(id, secret, key("AWS_SESSION_TOKEN"), None, "test");
+        aws_sdk_ecs::Client::new(&sdk(&self.url(), credentials))
     }
 
     pub fn state_key(&self) -> String {
@@ -252,9 +299,9 @@ impl World {
     /// The state store of an environment.
     pub async fn store_of(&self, env: &Env) -> Arc<dyn tidegate::stores::Store> {
         let vars: std::collections::BTreeMap<_, _> = env.iter().cloned().collect();
-        let input = tidegate::config::Input { vars: &vars, event: &Value::Null, in_lambda: true };
+        let input = tidegate::config::Input { vars: &vars, event: &Value::Null, in_lambda: true, remote: None };
         let config = tidegate::config::load(input).expect("the environment is a valid configuration");
-        let shared = tidegate::shared::Shared::new(&config, None).await;
+        let shared = tidegate::shared::Shared::new(&config, Arc::new(vars.clone()), None).await;
         Arc::from(config.state.build(&shared).expect("the store can be built"))
     }
 }

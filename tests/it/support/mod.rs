@@ -2,6 +2,7 @@
 
 pub mod daemon;
 pub mod emulator;
+pub mod http;
 pub mod proxy;
 pub mod runtime_api;
 

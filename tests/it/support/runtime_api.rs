@@ -131,6 +131,24 @@ impl Function {
         Invocation { request_id, task }
     }
 
+    /// Where the process asks for its invocations.
+    pub fn runtime_api(&self) -> SocketAddr {
+        self.api.address
+    }
+
+    /// The most memory that the process has had in use so far, in MiB.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let pid = self.process.id().expect("the process runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells the peak");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+    }
+
+    /// The process's id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Kills the process with SIGKILL and returns when it is gone, its connections closed.
     pub async fn kill(&self) -> ExitStatus {
         self.process.kill().await

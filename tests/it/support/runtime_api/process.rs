@@ -29,6 +29,11 @@ impl Process {
         self.child.lock().expect("no holder of the child panics")
     }
 
+    /// The process's id while it runs.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child().id()
+    }
+
     /// Sends SIGKILL; a process that is gone already needs none.
     pub(super) fn signal(&self) {
         _ = self.child().start_kill();
