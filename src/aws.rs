@@ -152,7 +152,8 @@ impl Aws {
 
     pub(crate) async fn account(&self) -> Result<String> {
         let ask = async || {
-            let client = aws_sdk_sts::Client::new(&self.sdk);
+            let config = aws_sdk_sts::config::Builder::from(&self.sdk).interceptor(AnswerLimit).build();
+            let client = aws_sdk_sts::Client::from_conf(config);
             let during = "asking for the account of the credentials";
             let answer = client.get_caller_identity().send().await;
             let answer = answer.map_err(|error| failure("sts:GetCallerIdentity", during.to_owned(), error))?;
@@ -261,8 +262,8 @@ where
         SdkError::DispatchFailure(_) => {
             (ErrorKind::Denied, format!("{action} could not be sent: {}", innermost(&error)))
         }
-        // A load balancer's error page instead of the service's own error.
-        SdkError::ResponseError(answer) if 400 <= answer.raw().status().as_u16() => {
+        // A load balancer's error page instead of the service's own error, or a redirection, which nobody follows.
+        SdkError::ResponseError(answer) if 300 <= answer.raw().status().as_u16() => {
             explain(action, answer.raw().status().as_u16(), "", None)
         }
         SdkError::ResponseError(_) => {
@@ -322,7 +323,7 @@ fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (Err
             ErrorKind::Conflict
         }
         // S3 answers so for a bucket of another region.
-        301 | 307 => ErrorKind::Config,
+        301 | 302 | 307 | 308 => ErrorKind::Config,
         401 | 403 => ErrorKind::Denied,
         404 => ErrorKind::NotFound,
         409 | 412 => ErrorKind::Conflict,

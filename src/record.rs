@@ -56,7 +56,7 @@ pub enum Outcome {
     DryRun,
     /// Another invocation was acting on the same service, so that this one did nothing.
     Conflict,
-    /// The desired count was changed by somebody else while this was decided, so that nothing was set.
+    /// Somebody else changed the desired count, or began a deployment, while this was decided, so that nothing was set.
     Superseded,
     /// Another loop acts on the service, so that this one only watches its lease.
     Standby,
@@ -132,7 +132,7 @@ impl Record {
             Outcome::AlreadyThere => format!("was at {to} already"),
             Outcome::DryRun => format!("would have {verb} {from} -> {to}"),
             Outcome::Conflict => format!("left at {from}, since another invocation wrote the state"),
-            Outcome::Superseded => "left alone, since somebody else changed the count".to_owned(),
+            Outcome::Superseded => "left alone, since somebody else changed the service meanwhile".to_owned(),
             Outcome::Failed => return format!("{service}: failed to go {from} -> {to}: {}", failure()),
             Outcome::Deferred => format!("deferred at {from}, since the target takes no more changes now"),
             Outcome::Held | Outcome::Standby => format!("held at {from}"),

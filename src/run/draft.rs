@@ -150,6 +150,41 @@ impl Draft {
         self.direction().is_some()
     }
 
+    /// Whether tasks are to be removed, and no deployment was under way when that was decided. During one, nothing but the
+    /// bounds removes tasks, and they wait for nothing.
+    pub fn scales_in_a_quiet_service(&self) -> bool {
+        let is_quiet = self.member.status.as_ref().is_ok_and(|status| !status.rolling_out);
+        is_quiet && self.direction() == Some(Direction::In)
+    }
+
+    /// Whether nothing is left to be done of what was announced: it was made, or the target refuses it for good.
+    pub fn is_over(&self) -> bool {
+        self.was_made() || self.is_refused()
+    }
+
+    fn was_made(&self) -> bool {
+        matches!(self.outcome, Outcome::Changed | Outcome::AlreadyThere)
+    }
+
+    fn is_refused(&self) -> bool {
+        // The failure to act is the last one.
+        let last = self.failures.last().map(|failure| failure.kind);
+        self.acts() && self.outcome == Outcome::Failed && matches!(last, Some(ErrorKind::Refused | ErrorKind::NotFound))
+    }
+
+    /// Notes in the state what became of the announced change.
+    pub fn conclude(&mut self) {
+        let (was_made, current) = (self.was_made(), self.decision.as_ref().map(|decision| decision.current));
+        self.state = match (self.state.take(), current) {
+            (Some(mut state), _) if was_made => {
+                state.confirm();
+                Some(state)
+            }
+            (Some(state), Some(current)) => Some(state.without_the_change(current)),
+            (state, _) => state,
+        };
+    }
+
     pub fn is_about_to_act(&self) -> bool {
         self.acts() && self.outcome == Outcome::Held
     }

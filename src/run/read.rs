@@ -123,11 +123,14 @@ async fn documents(tick: &Tick<'_>) -> Vec<WithIds> {
     }
     let store = tick.memory.store(&tick.config.state, tick.shared).map_err(|error| unreadable(&error));
     let group = |(key, ids): (String, BTreeMap<usize, String>)| {
-        let (store, account) = (store.clone(), account.clone());
+        // A service that states its account does not fail with the question for it.
+        let is_stated = ids.keys().all(|&position| tick.config.services[position].identity.account.is_some());
+        let account = if is_stated { Ok(()) } else { account.clone().map(drop) };
+        let store = store.clone();
         async move {
             let loaded = match (&store, &account) {
                 (_, Err(why)) | (Err(why), _) => Err(why.clone()),
-                (Ok(store), Ok(_)) => load(tick, store.as_ref(), &key).await.map_err(|error| unreadable(&error)),
+                (Ok(store), Ok(())) => load(tick, store.as_ref(), &key).await.map_err(|error| unreadable(&error)),
             };
             let on_standby = loaded.as_ref().ok().and_then(|loaded| tick.on_standby(loaded));
             (Group { key, store: store.ok(), loaded, on_standby, members: Vec::new() }, ids)

@@ -147,7 +147,13 @@ async fn announce(
         }
         // Another service's change in the same document is none of ours: merge it and try again. A change of the same
         // service means that somebody else is acting on it, and we stop for it.
-        base = document::load(store, key).await?;
+        let found = document::load(store, key).await?;
+        let is_new = found.expect != base.expect;
+        base = found;
+        // Refused although nothing new is there: another write is under way, and we stop for it.
+        if !is_new {
+            break;
+        }
         ours.retain(|service, _| base.state(service) == loaded.state(service));
         let is_on_standby = tick.on_standby(&base).is_some();
         if is_on_standby || (ours.is_empty() && !tick.lease_is_due(&base)) {
@@ -169,6 +175,10 @@ async fn look_again(tick: &Tick<'_>, drafts: &mut [Draft]) {
     for (draft, status) in acting.iter_mut().zip(statuses) {
         let current = draft.decision.as_ref().map(|decision| decision.current);
         match status {
+            Ok(status) if status.rolling_out && draft.scales_in_a_quiet_service() => {
+                draft.outcome = Outcome::Superseded;
+                draft.warnings.push("a deployment began meanwhile".to_owned());
+            }
             Ok(status) if Some(status.desired) == current => {}
             Ok(status) => {
                 draft.outcome = Outcome::Superseded;
@@ -205,23 +215,20 @@ async fn act(tick: &Tick<'_>, drafts: &mut [Draft]) {
     }
 }
 
-/// Notes that the announced changes were made. Nothing depends on it: the next tick sees the count itself.
+/// Notes that the announced changes were made, or cannot be made. Nothing depends on it: the next tick sees the count itself.
 async fn confirm(tick: &Tick<'_>, key: &str, store: &dyn Store, announced: &Loaded, drafts: &mut [Draft]) {
-    let done = |draft: &&mut Draft| matches!(draft.outcome, Outcome::Changed | Outcome::AlreadyThere);
-    let mut done: Vec<_> = drafts.iter_mut().filter(done).collect();
+    let mut done: Vec<_> = drafts.iter_mut().filter(|draft| draft.is_over()).collect();
     if done.is_empty() {
         return;
     }
-    for state in done.iter_mut().filter_map(|draft| draft.state.as_mut()) {
-        state.confirm();
-    }
+    done.iter_mut().for_each(|draft| draft.conclude());
     let states = done.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?)));
     let save = document::save(store, key, announced, states, tick.name, tick.now);
     match tick.call.run("confirming a change", save).await {
         Ok(confirmed) if tick.term.is_some() => tick.memory.keep_document(key, &confirmed),
         Ok(_) => {}
         Err(error) => {
-            let warning = format!("the change was made, but not noted as made; the next tick recognizes it: {error}");
+            let warning = format!("what became of the change was not noted; the next tick recognizes it: {error}");
             done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
         }
     }

@@ -6,6 +6,7 @@
 
 mod config;
 mod e2e;
+mod faults;
 mod http;
 mod properties;
 mod safety;

@@ -141,7 +141,7 @@ struct Taken {
 
 impl Taken {
     fn of(function: &Function, tick: usize) -> Self {
-        let process = format!("/proc/{}", function.pid().expect("the process runs"));
+        let process = format!("/proc/{}", function.pid());
         let status = fs::read_to_string(format!("{process}/status")).expect("the process runs");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
         let resident_kib = resident.trim().trim_end_matches(" kB").parse().expect("a number of KiB");

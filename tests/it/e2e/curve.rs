@@ -2,30 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
 use tidegate::handler::{Host, Invocation};
 
 use crate::support::emulator::World;
-use crate::support::noon;
 use crate::support::proxy::Proxy;
+use crate::support::{Moved, noon};
 
 const TICKS: i64 = 20;
 const TICK_SECS: i64 = 60;
 const START_SECS: i64 = 90;
-
-/// A clock that the test moves.
-#[derive(Debug)]
-struct Moved(AtomicI64);
-
-impl Clock for Moved {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_second(self.0.load(Ordering::SeqCst)).expect("a valid time")
-    }
-}
 
 /// Desired and running count at each tick.
 async fn curve(more: &[(&str, &str)]) -> Vec<(u32, u32)> {
@@ -34,12 +21,12 @@ async fn curve(more: &[(&str, &str)]) -> Vec<(u32, u32)> {
     world.send(5_000).await;
     let proxy = Proxy::start(world.address).await;
     let vars: BTreeMap<_, _> = world.env(&proxy.url(), more).into_iter().collect();
-    let clock = Arc::new(Moved(AtomicI64::new(noon().as_second())));
+    let clock = Arc::new(Moved::at_noon());
     let host = Host::new(Arc::new(vars), clock.clone(), true);
     let (mut asked, mut curve) = (vec![(noon().as_second() - START_SECS, 10_u32)], Vec::new());
     for tick in 0..TICKS {
         let now = noon().as_second() + tick * TICK_SECS;
-        clock.0.store(now, Ordering::SeqCst);
+        clock.to(tick * TICK_SECS);
         // What was asked for 90 s ago runs; the rest is pending.
         let running = asked.iter().rev().find(|(at, _)| at + START_SECS <= now).map_or(10, |(_, count)| *count);
         proxy.rewrite_response("DescribeServices", move |mut answer: Value| {

@@ -61,7 +61,7 @@ impl World {
         let endpoint = std::env::var(var)
             .unwrap_or_else(|_| panic!("{var} is not set: run scripts/test, which starts what tests need"));
         let address = endpoint.trim_start_matches("http://").parse().expect("an address and a port");
-        let sdk = sdk(&endpoint, Credentials::new(ACCOUNT, "test", None, None, "test"));
+        let sdk = sdk(&endpoint);
         let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
         let world = Self {
             address,
@@ -99,7 +99,7 @@ impl World {
 
     /// Settings for clients of other services, as root.
     pub fn sdk(&self) -> SdkConfig {
-        sdk(&self.url(), Credentials::new(ACCOUNT, "test", None, None, "test"))
+        sdk(&self.url())
     }
 
     /// Sends messages, ten at a time, as many calls at once as a connection pool likes.
@@ -169,7 +169,7 @@ impl World {
         let (id, secret) = (key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY"));
         let (id, secret) = id.zip(secret).expect("a role has keys");
         let credentials = Credentials::new(id, secret, key("AWS_SESSION_TOKEN"), None, "test");
-        aws_sdk_ecs::Client::new(&sdk(&self.url(), credentials))
+        aws_sdk_ecs::Client::new(&sdk_as(&self.url(), credentials))
     }
 
     pub fn state_key(&self) -> String {
@@ -192,35 +192,14 @@ impl World {
     /// The state of a service that was first seen long ago.
     pub async fn rested(&self) -> Vec<u8> {
         let id = format!("ecs:{REGION}/{}/{name}/{name}", self.account, name = self.name);
-        let count = self.desired().await;
-        let state = json!({
-            "schema_version": 1, "seq": 1, "writer": "test", "saved_at": "2026-01-01T00:00:00Z",
-            "services": { id: { "since": "2026-01-01T00:00:00Z", "count": count } },
-        });
+        let mut state = rested(&id);
+        state["services"][&id]["count"] = self.desired().await.into();
         serde_json::to_vec(&state).expect("it serializes")
     }
 
     /// The function's environment: StepScale's names, this corner's resources, root's credentials, and `more` on top.
     pub fn env(&self, endpoint: &str, more: &[(&str, &str)]) -> Env {
-        let own = [
-            ("ECS_CLUSTER", self.name.as_str()),
-            ("SERVICE_NAME", &self.name),
-            ("SQS_QUEUE_URL", &self.queue_url),
-            ("S3_CONFIG_BUCKET", &self.name),
-            ("AWS_REGION", REGION),
-            ("AWS_ENDPOINT_URL", endpoint),
-            ("AWS_ACCESS_KEY_ID", ACCOUNT),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-            // An empty queue of these tests is empty.
-            ("ZERO_READINGS", "1"),
-            ("ZERO_SECS", "0"),
-        ];
-        let mut env: Env = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        for (name, value) in more {
-            env.retain(|(old, _)| old != name);
-            env.push(((*name).to_owned(), (*value).to_owned()));
-        }
-        env
+        environment(endpoint, [&self.name, &self.name, &self.queue_url, &self.name], more)
     }
 
     /// The same with the state in a new table of DynamoDB instead of the bucket.
@@ -242,8 +221,7 @@ impl World {
 
     /// The real `bootstrap` under the Runtime API.
     pub async fn function(&self, env: &Env) -> Function {
-        let arn = format!("arn:aws:lambda:{REGION}:{}:function:tidegate", self.account);
-        RuntimeApi::start().await.with_arn(&arn).spawn(Path::new(env!("CARGO_BIN_EXE_bootstrap")), env)
+        function(self.account, env).await
     }
 
     /// Credentials of a new role that has exactly this policy, as environment variables.
@@ -306,7 +284,49 @@ impl World {
     }
 }
 
-fn sdk(endpoint: &str, credentials: Credentials) -> SdkConfig {
+/// The environment of every function under test, with `more` on top.
+pub fn environment(endpoint: &str, [cluster, service, queue, bucket]: [&str; 4], more: &[(&str, &str)]) -> Env {
+    let own = [
+        ("ECS_CLUSTER", cluster),
+        ("SERVICE_NAME", service),
+        ("SQS_QUEUE_URL", queue),
+        ("S3_CONFIG_BUCKET", bucket),
+        ("AWS_REGION", REGION),
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ACCESS_KEY_ID", ACCOUNT),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        // An empty queue of these tests is empty.
+        ("ZERO_READINGS", "1"),
+        ("ZERO_SECS", "0"),
+    ];
+    let mut env: Env = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    for (name, value) in more {
+        env.retain(|(old, _)| old != name);
+        env.push(((*name).to_owned(), (*value).to_owned()));
+    }
+    env
+}
+
+/// The real `bootstrap` under the Runtime API.
+pub async fn function(account: &str, env: &Env) -> Function {
+    let arn = format!("arn:aws:lambda:{REGION}:{account}:function:tidegate");
+    RuntimeApi::start().await.with_arn(&arn).spawn(Path::new(env!("CARGO_BIN_EXE_bootstrap")), env)
+}
+
+/// A document in which a service was first seen long ago.
+pub fn rested(id: &str) -> Value {
+    json!({
+        "schema_version": 1, "seq": 1, "writer": "test", "saved_at": "2026-01-01T00:00:00Z",
+        "services": { id: { "since": "2026-01-01T00:00:00Z" } },
+    })
+}
+
+/// The settings of a client of the test's own, which is root.
+pub fn sdk(endpoint: &str) -> SdkConfig {
+    sdk_as(endpoint, Credentials::new(ACCOUNT, "test", None, None, "test"))
+}
+
+fn sdk_as(endpoint: &str, credentials: Credentials) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
@@ -315,7 +335,7 @@ fn sdk(endpoint: &str, credentials: Credentials) -> SdkConfig {
         .build()
 }
 
-fn s3(sdk: &SdkConfig) -> aws_sdk_s3::Client {
+pub fn s3(sdk: &SdkConfig) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(sdk).force_path_style(true).build())
 }
 

@@ -1,12 +1,16 @@
 //! What tests share.
 
+pub mod cloud;
 pub mod daemon;
 pub mod emulator;
 pub mod http;
 pub mod proxy;
 pub mod runtime_api;
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use jiff::{SignedDuration, Timestamp};
+use tidegate::clock::Clock;
 use tidegate::core::{
     Amount, Answer, Bounds, Decision, Observation, Past, Policy, QueueDepth, Reading, Rules, Sample, State,
     TargetStatus, Threshold, Unreadable, decide,
@@ -21,6 +25,27 @@ pub fn noon() -> Timestamp {
 /// A time before or after noon.
 pub fn noon_plus(secs: f64) -> Timestamp {
     noon() + SignedDuration::from_secs_f64(secs)
+}
+
+/// A clock that the test moves.
+#[derive(Debug)]
+pub struct Moved(AtomicI64);
+
+impl Moved {
+    pub fn at_noon() -> Self {
+        Self(AtomicI64::new(noon().as_second()))
+    }
+
+    /// Moves it to so many seconds after noon.
+    pub fn to(&self, secs: i64) {
+        self.0.store(noon().as_second() + secs, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Moved {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::SeqCst)).expect("a valid time")
+    }
 }
 
 /// StepScale's defaults with other bounds; like StepScale, it believes a zero at once.

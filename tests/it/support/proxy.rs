@@ -1,17 +1,19 @@
-//! A forwarding proxy in front of an AWS emulator: it logs each call and can hold, fail, cut or alter it by script.
+//! A forwarding proxy in front of an AWS emulator, or of the strict endpoint in [`super::cloud`]: it logs each call and
+//! can hold, fail, cut or alter it by script.
 //!
 //! Method, path, headers (also `Host`, which SigV4 signs) and body pass unchanged; only the framing is made anew, on a
 //! connection of its own for each call. Speaks HTTP/1.1 and path-style S3.
 
 #![allow(dead_code, reason = "a kit: not every test binary uses every tool of it")]
 
-mod call;
+pub mod call;
 mod script;
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -29,7 +31,7 @@ use tokio::task::JoinSet;
 
 pub use call::Call;
 pub use script::{Fault, Hold, When};
-use script::{Gate, Plan, Rewrite, Rule, Step, Wait};
+use script::{Gate, Plan, Rule, Step, Wait};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 type Reply = Response<Body>;
@@ -48,6 +50,15 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a free loopback port.
     pub async fn start(upstream: SocketAddr) -> Self {
+        Self::in_front_of(Upstream::At(upstream)).await
+    }
+
+    /// The same in front of what answers within this process.
+    pub async fn within(answer: impl Fn(&request::Parts, &Call) -> Response<Bytes> + Send + Sync + 'static) -> Self {
+        Self::in_front_of(Upstream::Within(Box::new(answer))).await
+    }
+
+    async fn in_front_of(upstream: Upstream) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binding a loopback port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared { upstream, state: Mutex::default(), hang_up: Notify::new() });
@@ -104,7 +115,24 @@ impl Proxy {
 
     /// Lets the next `times` calls of `action` meet the fault.
     pub fn fail(&self, action: &str, times: usize, fault: Fault) {
-        self.script(action, 0, times, Step::Fault(fault));
+        self.fail_from(action, 1, times, fault);
+    }
+
+    /// Lets `times` calls of `action` meet the fault, beginning with the `nth` from now, counted from 1.
+    pub fn fail_from(&self, action: &str, nth: usize, times: usize, fault: Fault) {
+        let skip = nth.checked_sub(1).expect("calls are counted from 1");
+        self.script(action, skip, times, Step::Fault(fault));
+    }
+
+    /// Lets the next `times` calls of `action` whose path or body contain `about` meet the fault.
+    pub fn fail_about(&self, action: &str, about: &str, times: usize, fault: Fault) {
+        let (action, about) = (action.to_owned(), about.to_owned());
+        self.shared.state().rules.push(Rule { action, about, skip: 0, times, step: Step::Fault(fault) });
+    }
+
+    /// Closes every connection that clients have open.
+    pub fn hang_up(&self) {
+        self.shared.hang_up.notify_waiters();
     }
 
     /// Passes the JSON body of every successful reply to `action` through `rewrite`. Several rewrites of one action
@@ -126,7 +154,7 @@ impl Proxy {
     }
 
     fn script(&self, action: &str, skip: usize, times: usize, step: Step) {
-        self.shared.state().rules.push(Rule { action: action.to_owned(), skip, times, step });
+        self.shared.state().rules.push(Rule { action: action.to_owned(), about: String::new(), skip, times, step });
     }
 }
 
@@ -138,8 +166,15 @@ struct State {
     stripped: Vec<HeaderName>,
 }
 
+type Answering = dyn Fn(&request::Parts, &Call) -> Response<Bytes> + Send + Sync;
+
+enum Upstream {
+    At(SocketAddr),
+    Within(Box<Answering>),
+}
+
 struct Shared {
-    upstream: SocketAddr,
+    upstream: Upstream,
     state: Mutex<State>,
     hang_up: Notify,
 }
@@ -162,11 +197,13 @@ impl Shared {
         }
         match &plan.fault {
             Some(Fault::Status { status, headers, body }) => return self.refuse(&call, *status, headers, body),
+            Some(Fault::DropRequest) => return Err(io::Error::other("a fault drops the request")),
+            Some(Fault::Endless) => return Ok(endless()),
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(*time).await;
                 still_there(client)?;
             }
-            Some(Fault::CutAfter(_) | Fault::DropReply) | None => {}
+            _ => {}
         }
         let task = tokio::spawn(self.clone().forward(call.clone(), plan.late, head, body));
         let (mut head, mut body) = task.await.map_err(io::Error::other)?;
@@ -174,22 +211,19 @@ impl Shared {
             wait.pass(&Call { status: Some(head.status.as_u16()), ..call }).await;
         }
         if head.status.is_success() {
-            plan.rewrites.iter().for_each(|rewrite| rewrite_json(&mut head, &mut body, rewrite));
+            plan.rewrites.iter().for_each(|rewrite| rewrite_json(&mut head, &mut body, rewrite.as_ref()));
         }
-        match plan.fault {
-            Some(Fault::DropReply) => Err(io::Error::other("a fault drops the reply")),
-            Some(Fault::CutAfter(bytes)) => cut(&body, bytes).map(|body| Response::from_parts(head, body)),
-            _ => Ok(Response::from_parts(head, full(body))),
-        }
+        spoiled(plan.fault, head, body)
     }
 
     /// Logs the call, takes its rules and strips its headers.
     fn admit(&self, head: &mut request::Parts, body: &Bytes) -> (Call, Plan) {
         let mut state = self.state();
-        let call = Call::new(state.arrived, head, body);
+        let mut call = Call::new(state.arrived, head, body);
         state.arrived += 1;
-        state.calls.push(call.clone());
         let plan = Plan::take_from(&mut state.rules, &call);
+        call.faulted = plan.fault.is_some();
+        state.calls.push(call.clone());
         for name in &state.stripped {
             head.headers.remove(name);
         }
@@ -222,13 +256,16 @@ impl Shared {
             wait.pass(&call).await;
         }
         unframe(&mut head.headers);
-        let reply = match self.exchange(Request::from_parts(head, Full::new(body))).await {
-            Ok(reply) => reply,
-            // An upstream that is not there must not look like a fault of the script.
-            Err(error) => {
-                let body = Bytes::from(format!("the proxy cannot reach {}: {error}", self.upstream));
-                Response::builder().status(StatusCode::BAD_GATEWAY).body(body).expect("a valid reply")
-            }
+        let reply = match &self.upstream {
+            Upstream::Within(answer) => answer(&head, &call),
+            Upstream::At(address) => match exchange(*address, Request::from_parts(head, Full::new(body))).await {
+                Ok(reply) => reply,
+                // An upstream that is not there must not look like a fault of the script.
+                Err(error) => {
+                    let body = Bytes::from(format!("the proxy cannot reach {address}: {error}"));
+                    Response::builder().status(StatusCode::BAD_GATEWAY).body(body).expect("a valid reply")
+                }
+            },
         };
         let (mut head, body) = reply.into_parts();
         unframe(&mut head.headers);
@@ -239,15 +276,18 @@ impl Shared {
         self.answered(&call, head.status.as_u16());
         (head, body)
     }
+}
 
-    /// Sends the request on a fresh connection, so that no failure has two possible causes.
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>> {
-        let stream = TcpStream::connect(self.upstream).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
-    }
+/// Sends the request on a fresh connection, so that no failure has two possible causes.
+async fn exchange(
+    upstream: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>> {
+    let stream = TcpStream::connect(upstream).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }
 
 /// Removes what belongs to one connection.
@@ -257,7 +297,7 @@ fn unframe(headers: &mut HeaderMap) {
     }
 }
 
-fn rewrite_json(head: &mut response::Parts, body: &mut Bytes, rewrite: &Rewrite) {
+fn rewrite_json(head: &mut response::Parts, body: &mut Bytes, rewrite: impl Fn(Value) -> Value) {
     if let Ok(value) = serde_json::from_slice(body) {
         *body = rewrite(value).to_string().into();
         head.headers.insert(header::CONTENT_LENGTH, body.len().into());
@@ -268,6 +308,41 @@ fn rewrite_json(head: &mut response::Parts, body: &mut Bytes, rewrite: &Rewrite)
 
 fn full(body: Bytes) -> Body {
     Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// What a fault makes of a reply that was given.
+fn spoiled(fault: Option<Fault>, mut head: response::Parts, mut body: Bytes) -> io::Result<Reply> {
+    match fault {
+        Some(Fault::DropReply) => return Err(io::Error::other("a fault drops the reply")),
+        Some(Fault::CutAfter(bytes)) => return cut(&body, bytes).map(|body| Response::from_parts(head, body)),
+        Some(Fault::Drip(time)) => return Ok(Response::from_parts(head, drip(body, time))),
+        Some(Fault::Truncate(bytes)) => {
+            body.truncate(bytes);
+            head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+        }
+        Some(Fault::Alter(alter)) => rewrite_json(&mut head, &mut body, alter),
+        _ => {}
+    }
+    Ok(Response::from_parts(head, full(body)))
+}
+
+/// A reply whose body has no end.
+fn endless() -> Reply {
+    static ZEROS: [u8; 1 << 16] = [b'0'; 1 << 16];
+    let body = StreamBody::new(stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&ZEROS)))));
+    Response::builder().header("etag", "\"endless\"").body(body.boxed_unsync()).expect("a valid reply")
+}
+
+/// One byte at a time.
+fn drip(body: Bytes, time: Duration) -> Body {
+    let bytes = stream::iter(0..body.len()).then(move |at| {
+        let byte = body.slice(at..=at);
+        async move {
+            tokio::time::sleep(time).await;
+            Ok(Frame::data(byte))
+        }
+    });
+    StreamBody::new(bytes).boxed_unsync()
 }
 
 /// The first bytes and then an error, at which hyper closes the connection; the pause between lets it send them.
@@ -308,6 +383,11 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let client = stream.try_clone().expect("sharing the stream");
     let stream = TokioIo::new(TcpStream::from_std(stream).expect("giving the stream back"));
     let service = service_fn(|request| shared.handle(&client, request));
-    // A connection that breaks is either scripted or the client's end.
-    _ = hyper::server::conn::http1::Builder::new().auto_date_header(false).serve_connection(stream, service).await;
+    let connection =
+        hyper::server::conn::http1::Builder::new().auto_date_header(false).serve_connection(stream, service);
+    tokio::select! {
+        // A connection that breaks is either scripted or the client's end.
+        _ = connection => {}
+        () = shared.hang_up.notified() => {}
+    }
 }

@@ -57,9 +57,15 @@ impl RuntimeApi {
     /// Runs `bootstrap` with exactly `env` and the few variables that Lambda always sets; `env` wins. Nothing of the
     /// test's own environment comes through.
     pub fn spawn(self, bootstrap: &Path, env: &[(String, String)]) -> Function {
+        self.run(Command::new(bootstrap), env, None)
+    }
+
+    /// The same for a command that runs the binary in its place, or with a standard output of the test's own.
+    pub fn run(self, mut command: Command, env: &[(String, String)], output: Option<Stdio>) -> Function {
         let stdout = tempfile::tempfile().expect("creating a file for stdout");
         let stderr = tempfile::tempfile().expect("creating a file for stderr");
-        let child = Command::new(bootstrap)
+        let kept = || stdout.try_clone().expect("sharing the file for stdout").into();
+        let child = command
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", self.address.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", "tidegate")
@@ -69,11 +75,11 @@ impl RuntimeApi {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(stdout.try_clone().expect("sharing the file for stdout"))
+            .stdout(output.unwrap_or_else(kept))
             .stderr(stderr.try_clone().expect("sharing the file for stderr"))
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("running {}: {error}", bootstrap.display()));
+            .unwrap_or_else(|error| panic!("running {:?}: {error}", command.as_std()));
         Function { api: self, process: Process::watch(child), stdout, stderr }
     }
 }
@@ -138,20 +144,19 @@ impl Function {
 
     /// The most memory that the process has had in use so far, in MiB.
     pub fn peak_memory_mib(&self) -> u64 {
-        let pid = self.process.id().expect("the process runs");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells the peak");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
-    }
-
-    /// The process's id, while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.id()
     }
 
     /// Kills the process with SIGKILL and returns when it is gone, its connections closed.
     pub async fn kill(&self) -> ExitStatus {
         self.process.kill().await
+    }
+
+    /// The process id, for signals and `/proc`; the process must not have ended.
+    pub fn pid(&self) -> u32 {
+        self.process.id().expect("the process runs")
     }
 
     /// Waits until the process has ended by itself or by [`Function::kill`].

@@ -26,6 +26,8 @@ pub struct Call {
     /// Status that the upstream, or a fault in its place, answered, though the reply may have been held or cut since.
     /// `None` before that, and for a call that was never forwarded.
     pub status: Option<u16>,
+    /// Whether the script has a fault for it.
+    pub faulted: bool,
 }
 
 impl Call {
@@ -42,12 +44,18 @@ impl Call {
             if_none_match: sent("if-none-match"),
             body: body.clone(),
             status: None,
+            faulted: false,
         }
     }
 
     /// Whether `action` names this call.
     pub fn is(&self, action: &str) -> bool {
         action == "*" || action == self.action || action == format!("{}.{}", self.service, self.action)
+    }
+
+    /// Whether path or body contain this text.
+    pub(super) fn mentions(&self, text: &str) -> bool {
+        self.path.contains(text) || String::from_utf8_lossy(&self.body).contains(text)
     }
 
     /// Whether the call may change something: everything that is not known to be a read, so that a forgotten
@@ -83,14 +91,19 @@ fn name(head: &Parts, body: &[u8]) -> (String, String) {
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The service in the credential scope: `Credential=KEY/20261122/us-east-1/sqs/aws4_request`.
 fn signed_for(headers: &HeaderMap) -> Option<&str> {
+    scope(headers).map(|(_, service)| service)
+}
+
+/// Region and service in the credential scope: `Credential=KEY/20261122/us-east-1/sqs/aws4_request`.
+pub fn scope(headers: &HeaderMap) -> Option<(&str, &str)> {
     let (_, credential) = text(headers, header::AUTHORIZATION.as_str())?.split_once("Credential=")?;
-    credential.split(',').next()?.split('/').nth(3)
+    let mut parts = credential.split(',').next()?.split('/').skip(2);
+    parts.next().zip(parts.next())
 }
 
 /// `Action` of the query protocol, in the query or in a form.

@@ -35,6 +35,16 @@ pub enum Fault {
     CutAfter(usize),
     /// Forwarded; the connection closes without a reply.
     DropReply,
+    /// Not forwarded; the connection closes without a reply.
+    DropRequest,
+    /// Forwarded; the reply ends after this many bytes of its body and says that this is all of it.
+    Truncate(usize),
+    /// Forwarded; the body comes one byte at a time, with this time before each.
+    Drip(Duration),
+    /// Not forwarded; the answer is 200 and zeros without end.
+    Endless,
+    /// Forwarded; the JSON of the reply is altered.
+    Alter(fn(Value) -> Value),
     /// Forwarded, but only after this time; not at all if the client has gone by then.
     Delay(Duration),
 }
@@ -44,6 +54,16 @@ impl Fault {
     pub fn json(status: u16, code: &str) -> Self {
         let body = json!({"__type": code, "message": code}).to_string();
         Self::Status { status, headers: vec![("content-type".into(), "application/x-amz-json-1.1".into())], body }
+    }
+
+    /// A reply that is no error and has this body.
+    pub fn body(body: &str) -> Self {
+        Self::Status { status: 200, headers: vec![("etag".into(), "\"fault\"".into())], body: body.to_owned() }
+    }
+
+    /// A redirection to another host.
+    pub fn redirect(to: &str) -> Self {
+        Self::Status { status: 302, headers: vec![("location".into(), to.to_owned())], body: String::new() }
     }
 
     /// An error as S3 writes it.
@@ -117,6 +137,8 @@ impl Wait {
 
 pub(super) struct Rule {
     pub(super) action: String,
+    /// What the path or the body must contain, so that one of several queues or services can be meant.
+    pub(super) about: String,
     pub(super) skip: usize,
     pub(super) times: usize,
     pub(super) step: Step,
@@ -142,7 +164,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn take_from(rules: &mut Vec<Rule>, call: &Call) -> Self {
         let mut plan = Self::default();
-        for rule in rules.iter_mut().filter(|rule| call.is(&rule.action)) {
+        for rule in rules.iter_mut().filter(|rule| call.is(&rule.action) && call.mentions(&rule.about)) {
             if 0 < rule.skip {
                 rule.skip -= 1;
             } else if 0 < rule.times && plan.add(&rule.step) {
