@@ -148,11 +148,6 @@ impl Proxy {
         self.shared.state().stripped.extend::<Vec<HeaderName>>(names.collect());
     }
 
-    /// Closes every connection that clients have open, as a server does with those that rest.
-    pub fn hang_up(&self) {
-        self.shared.hang_up.notify_one();
-    }
-
     fn script(&self, action: &str, skip: usize, times: usize, step: Step) {
         self.shared.state().rules.push(Rule { action: action.to_owned(), about: String::new(), skip, times, step });
     }
@@ -368,13 +363,8 @@ fn still_there(client: &StdStream) -> io::Result<()> {
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let (stream, _) = accepted.expect("accepting a connection");
-                connections.spawn(serve_connection(stream, shared.clone()));
-            }
-            () = shared.hang_up.notified() => connections.shutdown().await,
-        }
+        let (stream, _) = listener.accept().await.expect("accepting a connection");
+        connections.spawn(serve_connection(stream, shared.clone()));
     }
 }
 
