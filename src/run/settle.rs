@@ -39,7 +39,8 @@ pub(super) async fn drafted(tick: &Tick<'_>, group: Group) -> Drafted {
 /// Lets as many changes through as the targets' interfaces take now, the most urgent first. The others are not announced and
 /// wait for the next tick.
 pub(super) fn ration(tick: &Tick<'_>, groups: &mut [Drafted]) {
-    if tick.config.dry_run {
+    // What will not be made takes nothing from what can be.
+    if tick.config.dry_run || tick.call.has_time(TIME_TO_ANNOUNCE).is_err() {
         return;
     }
     let mut acting: Vec<_> =
