@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Kept free at the end of an invocation to answer and to write the record.
-const RESERVE: Duration = Duration::from_millis(500);
+pub(crate) const RESERVE: Duration = Duration::from_millis(500);
 
 /// Most that one operation may take, retries of the SDK included. Providers answer within a second; three attempts of
 /// two seconds each (see `shared`) fit.

@@ -4,6 +4,7 @@ mod scenario;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::adapter::Section;
 use crate::call::Call;
 use crate::clock::{Clock, System, budget};
 use crate::config::{self, Config, Environment, Problems, Reference, Vars, secrets_in};
+use crate::daemon::{self, OnExit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{Host, Invocation};
 use crate::iam::{Place, Statement, is_account, policy};
@@ -40,6 +42,24 @@ enum Verb {
         /// The event: a file, or - for standard input. Without it, the environment alone says what to do.
         #[arg(long)]
         event: Option<PathBuf>,
+        /// Read and decide, and change neither counts nor state.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Tick again and again until SIGTERM or SIGINT. Records go to standard output, one JSON line each. One of several loops acts at a time.
+    Run {
+        /// The event: a file, or - for standard input, read once. Without it, the environment alone says what to do.
+        #[arg(long)]
+        event: Option<PathBuf>,
+        /// How often to look while there is something to do: 1 s to 1 min. LOOP_INTERVAL where it is left out, or 10s.
+        #[arg(long)]
+        interval: Option<String>,
+        /// Where to answer GET /healthz and GET /readyz, such as 127.0.0.1:8080. Without it, nowhere.
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+        /// What becomes of the counts at the end.
+        #[arg(long, value_enum, default_value_t = OnExit::Leave)]
+        on_exit: OnExit,
         /// Read and decide, and change neither counts nor state.
         #[arg(long)]
         dry_run: bool,
@@ -83,6 +103,7 @@ pub async fn main() -> ExitCode {
     let command = Command::parse();
     logging::start(&Environment);
     match command.run().await {
+        Ok(answer) if answer.is_empty() => ExitCode::SUCCESS,
         Ok(answer) => print(&answer),
         Err(error) => {
             eprintln!("tidegate: {error}");
@@ -105,6 +126,11 @@ impl Command {
     async fn run(self) -> Result<String> {
         match self.verb {
             Verb::Invoke { event, dry_run } => invoke(event, dry_run).await,
+            Verb::Run { event, interval, listen, on_exit, dry_run } => {
+                let event = event.map_or(Ok(Value::Null), |file| read_json(&file))?;
+                let host = daemon_host(interval);
+                daemon::run(host, daemon::Options { event, dry_run, listen, on_exit }).await.map(|()| String::new())
+            }
             Verb::Decide { file } => {
                 let scenario = read_json(&file)?;
                 pretty(&play(&scenario, &file.display().to_string())?)
@@ -132,6 +158,15 @@ async fn invoke(event: Option<PathBuf>, dry_run: bool) -> Result<String> {
             Err(Error::new(kind, failed.error_type, failed.message))
         }
     }
+}
+
+/// A daemon's host. Without any interval it has the one that is right for most.
+fn daemon_host(interval: Option<String>) -> Host {
+    let mut vars = Replaced::default();
+    if let Some(interval) = interval.or_else(|| Environment.get("LOOP_INTERVAL").is_none().then(|| "10s".to_owned())) {
+        vars.over.insert("LOOP_INTERVAL", interval);
+    }
+    Host::new(Arc::new(vars), Arc::new(System), false).with_records_on_stdout()
 }
 
 async fn validate(file: Option<PathBuf>, in_lambda: bool) -> Result<String> {

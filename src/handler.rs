@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::Diagnostic;
@@ -13,13 +14,17 @@ use tokio::sync::Mutex;
 use crate::adapter::find;
 use crate::call::Call;
 use crate::clock::{Clock, budget};
-use crate::config::{self, Config, Vars};
+use crate::config::{self, Config, Intervals, Vars};
+use crate::core::Pause;
+use crate::daemon::OnExit;
 use crate::error::{Error, ErrorKind};
+use crate::looping::{End, Loop, pause};
 use crate::notifiers::{self, Notifier};
 use crate::record::Record;
 use crate::remote::Remote;
-use crate::run::{Memory, Tick, run};
+use crate::run::{Memory, Term, Tick, release, run};
 use crate::shared::Shared;
+use crate::stores::document;
 
 /// What lives as long as the process: where it runs, its clients, its memory.
 #[derive(Debug)]
@@ -27,6 +32,9 @@ pub struct Host {
     vars: Arc<dyn Vars>,
     clock: Arc<dyn Clock>,
     in_lambda: bool,
+    /// What names its loops, unique to the process.
+    holder: String,
+    records_to: &'static str,
     remote: Remote,
     shared: Mutex<Option<Arc<Shared>>>,
     memory: Memory,
@@ -61,15 +69,40 @@ pub struct Answer {
     /// By how much the event came too late, in seconds, where nothing was done because of that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_by_secs: Option<u64>,
-    /// What happened to each service.
+    /// How many ticks there were.
+    pub ticks: u32,
+    /// What happened to each service in the last of them.
     pub records: Vec<Record>,
 }
 
 impl Answer {
+    /// The answer of one tick.
+    pub(crate) fn of(tick: String, dry_run: bool, records: Vec<Record>) -> Self {
+        Self { tick, dry_run, late_by_secs: None, ticks: 1, records }
+    }
+
     fn late(tick: String, dry_run: bool, by_secs: u64) -> Self {
-        Self { tick, dry_run, late_by_secs: Some(by_secs), records: Vec::new() }
+        Self { tick, dry_run, late_by_secs: Some(by_secs), ticks: 0, records: Vec::new() }
     }
 }
+
+/// One tick of an invocation.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The tick's name.
+    pub name: String,
+    /// What it may take.
+    pub call: Call,
+    /// The time that it was scheduled for, where a schedule says so. The ticks of a loop are on no schedule.
+    pub scheduled_for: Option<Timestamp>,
+    /// On what terms a loop leases what it acts on.
+    pub term: Option<Term>,
+    /// What becomes of the counts, in the last tick of a daemon.
+    pub on_exit: Option<OnExit>,
+}
+
+/// What giving leases back may take.
+pub(crate) const TIME_TO_RELEASE: Duration = Duration::from_secs(4);
 
 /// Why an invocation failed.
 #[derive(Debug, Clone)]
@@ -81,7 +114,7 @@ pub struct Failed {
     /// Whether the settings are to blame, so that nothing was tried.
     pub is_config: bool,
     /// What was tried, where anything was.
-    pub answer: Option<Answer>,
+    pub answer: Option<Box<Answer>>,
 }
 
 impl From<Failed> for Diagnostic {
@@ -97,24 +130,36 @@ impl From<Error> for Failed {
     }
 }
 
+impl Failed {
+    pub(crate) fn bug(message: &str) -> Self {
+        Error::new(ErrorKind::Bug, "", message).into()
+    }
+}
+
 impl Host {
     /// A host that reads this environment and this clock.
     pub fn new(vars: Arc<dyn Vars>, clock: Arc<dyn Clock>, in_lambda: bool) -> Self {
-        Self { vars, clock, in_lambda, remote: Remote::default(), shared: Mutex::default(), memory: Memory::default() }
+        let holder = document::unique(if in_lambda { "function" } else { "run" });
+        let records_to = if in_lambda { "stdout" } else { "stderr" };
+        let (remote, shared, memory) = (Remote::default(), Mutex::default(), Memory::default());
+        Self { vars, clock, in_lambda, holder, records_to, remote, shared, memory }
     }
 
-    /// Ticks once.
+    /// The same with the records on standard output, for a process whose output is nothing but its log.
+    #[must_use]
+    pub fn with_records_on_stdout(self) -> Self {
+        Self { records_to: "stdout", ..self }
+    }
+
+    /// Handles one invocation: ticks once, or in Lambda with `LOOP_INTERVAL` again and again until its time is over.
     ///
     /// # Errors
     /// A configuration with problems, before anything was tried; or failures of some services, after all were tried.
     pub async fn handle(&self, event: &Value, invocation: Invocation) -> Result<Answer, Failed> {
         let now = self.clock.now();
-        let call = Call::within(budget(invocation.deadline_ms, now));
-        let document = self.remote.document(self.vars.as_ref(), call, now).await?;
-        let remote = document.as_ref().map(|text| &**text.expose());
-        let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda, remote };
-        let mut config = config::load(input).map_err(Error::from)?;
-        config.dry_run |= invocation.dry_run;
+        let budget = budget(invocation.deadline_ms, now);
+        let call = Call::within(budget);
+        let config = self.configure(event, invocation.dry_run, call).await?;
         let scheduled_for = scheduled_time(event).filter(|time| now.duration_since(*time) < OLDEST_DELIVERY);
         if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
             tracing::warn!(
@@ -123,26 +168,135 @@ impl Host {
             );
             return Ok(Answer::late(invocation.id, config.dry_run, late_by_secs));
         }
-        let shared = self.shared(&config, invocation.function_arn.as_deref()).await;
+        match config.intervals.filter(|_| self.in_lambda) {
+            Some(intervals) => {
+                Box::pin(self.repeat(event, &invocation, &config, intervals, End::after(budget, now))).await
+            }
+            None => {
+                let plan = Plan { name: invocation.id, call, scheduled_for, term: None, on_exit: None };
+                self.tick(config, invocation.function_arn.as_deref(), plan).await
+            }
+        }
+    }
+
+    /// Ticks until the end is near.
+    async fn repeat(
+        &self,
+        event: &Value,
+        invocation: &Invocation,
+        config: &Config,
+        intervals: Intervals,
+        end: End,
+    ) -> Result<Answer, Failed> {
+        let Invocation { id, function_arn, dry_run, .. } = invocation;
+        let tick = async |plan: Plan| {
+            let config = self.configure(event, *dry_run, plan.call).await?;
+            self.tick(config, function_arn.as_deref(), plan).await
+        };
+        let mut looped = Loop::new(id, &self.holder, intervals, end, tick);
+        pause(looped.first_wait(config)).await;
+        let mut last = looped.tick().await;
+        while let Some(wait) = looped.next_wait(self.until_ready()) {
+            pause(wait).await;
+            last = looped.tick().await;
+        }
+        for error in self.release(event, *dry_run, &looped.term(), looped.call(TIME_TO_RELEASE)).await {
+            tracing::warn!(%error, "a lease was not given back and has to run out");
+        }
+        looped.conclude(last)
+    }
+
+    /// Reads the configuration as it is now.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) async fn configure(&self, event: &Value, dry_run: bool, call: Call) -> Result<Config, Error> {
+        let document = Box::pin(self.remote.document(self.vars.as_ref(), call, self.clock.now())).await?;
+        let remote = document.as_ref().map(|text| &**text.expose());
+        let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda, remote };
+        let mut config = config::load(input).map_err(Error::from)?;
+        config.dry_run |= dry_run;
+        Ok(config)
+    }
+
+    /// Ticks once.
+    ///
+    /// # Errors
+    /// Failures of some services, after all were tried.
+    pub(crate) async fn tick(
+        &self,
+        mut config: Config,
+        function_arn: Option<&str>,
+        plan: Plan,
+    ) -> Result<Answer, Failed> {
+        self.pause_for_exit(&mut config, plan.on_exit);
+        let shared = self.shared(&config, function_arn).await;
         let notifiers = [self.log(&shared)?];
-        let name = invocation.id.as_str();
         let tick = Tick {
             config: &config,
             shared: &shared,
             memory: &self.memory,
             notifiers: &notifiers,
-            scheduled_for,
-            now,
-            call,
-            name,
+            scheduled_for: plan.scheduled_for,
+            now: self.clock.now(),
+            call: plan.call,
+            name: &plan.name,
+            term: plan.term.as_ref().filter(|_| !config.dry_run),
         };
         // Boxed, since the future of a whole tick is too deep a type for the compiler to lay out inline.
         let records = Box::pin(run(&tick)).await;
-        let answer = Answer { tick: invocation.id, dry_run: config.dry_run, late_by_secs: None, records };
+        let answer = Answer::of(plan.name, config.dry_run, records);
         match failed(&answer) {
-            Some((error_type, message)) => Err(Failed { error_type, message, is_config: false, answer: Some(answer) }),
+            Some((error_type, message)) => {
+                Err(Failed { error_type, message, is_config: false, answer: Some(answer.into()) })
+            }
             None => Ok(answer),
         }
+    }
+
+    /// Asks for the counts that are to be left, by the rule that holds a count for an operator.
+    fn pause_for_exit(&self, config: &mut Config, on_exit: Option<OnExit>) {
+        for service in &mut config.services {
+            let count = match on_exit {
+                None | Some(OnExit::Leave) => None,
+                Some(OnExit::Zero) => Some(0),
+                Some(OnExit::Restore) => self.memory.first_count(&service.identity.to_string()),
+            };
+            service.rules.pause = count.map(Pause::At).or(service.rules.pause);
+        }
+    }
+
+    /// Gives back what a loop leased; returns what could not be given back.
+    pub(crate) async fn release(&self, event: &Value, dry_run: bool, term: &Term, call: Call) -> Vec<Error> {
+        let config = match self.configure(event, dry_run, call).await {
+            Ok(config) => config,
+            Err(error) => return vec![error],
+        };
+        let shared = self.shared(&config, None).await;
+        let (now, term) = (self.clock.now(), Some(term).filter(|_| !config.dry_run));
+        let (memory, name) = (&self.memory, "release");
+        let tick = Tick {
+            config: &config,
+            shared: &shared,
+            memory,
+            notifiers: &[],
+            scheduled_for: None,
+            now,
+            call,
+            name,
+            term,
+        };
+        Box::pin(release(&tick)).await
+    }
+
+    /// The loops of this process, as their leases name them.
+    pub(crate) fn holder(&self) -> &str {
+        &self.holder
+    }
+
+    /// How long until the targets' interfaces take as many readings as the last tick made.
+    pub(crate) fn until_ready(&self) -> Duration {
+        self.memory.pace.until_ready()
     }
 
     /// The shared clients of earlier invocations where they serve this configuration, so that connections stay warm.
@@ -150,7 +304,10 @@ impl Host {
         let mut shared = self.shared.lock().await;
         match shared.as_ref().filter(|shared| shared.serves(config)) {
             Some(shared) => shared.clone(),
-            None => shared.insert(Arc::new(Shared::new(config, self.vars.clone(), function_arn).await)).clone(),
+            None => {
+                self.memory.forget_store();
+                shared.insert(Arc::new(Shared::new(config, self.vars.clone(), function_arn).await)).clone()
+            }
         }
     }
 
@@ -158,7 +315,7 @@ impl Host {
     fn log(&self, shared: &Shared) -> Result<Box<dyn Notifier>, Error> {
         let missing = |_| Error::new(ErrorKind::Bug, "preparing the log", "it is not in the table of notifiers");
         let kind = find(notifiers::TABLE, "log").map_err(missing)?;
-        (kind.build)(&serde_json::json!({ "to": if self.in_lambda { "stdout" } else { "stderr" } }), shared)
+        (kind.build)(&serde_json::json!({ "to": self.records_to }), shared)
     }
 }
 

@@ -19,15 +19,18 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod core;
+mod daemon;
 pub mod error;
 #[cfg(all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3"))]
 pub mod fuzzing;
 pub mod handler;
 pub mod iam;
 pub mod logging;
+mod looping;
 #[cfg(feature = "http_json")]
 mod net;
 pub mod notifiers;
+pub mod pace;
 pub mod record;
 #[cfg_attr(
     not(all(feature = "s3", feature = "ssm")),

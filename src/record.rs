@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::core::{Decision, Direction, Reason, Sample, TargetStatus};
 use crate::error::{Error, ErrorKind};
+use crate::stores::Lease;
 
 /// What a tick did with one service.
 #[derive(Debug, Clone, Serialize)]
@@ -27,6 +28,9 @@ pub struct Record {
     pub decision: Option<Decision>,
     /// What became of it.
     pub outcome: Outcome,
+    /// Another loop's lease, where it stood in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// In a dry run: what would have been asked for, beside what was there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub would_have: Option<WouldHave>,
@@ -54,6 +58,10 @@ pub enum Outcome {
     Conflict,
     /// Somebody else changed the desired count, or began a deployment, while this was decided, so that nothing was set.
     Superseded,
+    /// Another loop acts on the service, so that this one only watches its lease.
+    Standby,
+    /// More is to change than the target's interface takes now; this service's turn comes with a later tick.
+    Deferred,
     /// Nothing was decided, or what was decided could not be done.
     Failed,
 }
@@ -109,6 +117,9 @@ impl Record {
     pub fn message(&self) -> String {
         let Self { service, decision, outcome, .. } = self;
         let failure = || self.failures.first().map_or_else(String::new, |failure| failure.message.clone());
+        if let (Outcome::Standby, Some(Lease { holder, until })) = (outcome, &self.lease) {
+            return format!("{service}: on standby, since the loop {holder} acts, until {until} at least");
+        }
         let Some(decision) = decision else { return format!("{service}: nothing decided: {}", failure()) };
         let (from, to) = (decision.current, decision.desired);
         let verb = match decision.direction() {
@@ -123,7 +134,8 @@ impl Record {
             Outcome::Conflict => format!("left at {from}, since another invocation wrote the state"),
             Outcome::Superseded => "left alone, since somebody else changed the service meanwhile".to_owned(),
             Outcome::Failed => return format!("{service}: failed to go {from} -> {to}: {}", failure()),
-            Outcome::Held => format!("held at {from}"),
+            Outcome::Deferred => format!("deferred at {from}, since the target takes no more changes now"),
+            Outcome::Held | Outcome::Standby => format!("held at {from}"),
         };
         format!("{service}: {done}: {}", why(&decision.reasons))
     }
@@ -153,6 +165,7 @@ pub(crate) mod tests {
                 reasons: vec![Reason::PriorityOverride { added: 50 }],
             }),
             outcome: Outcome::Changed,
+            lease: None,
             would_have: None,
             failures: Vec::new(),
             warnings: Vec::new(),

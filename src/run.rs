@@ -5,23 +5,31 @@
 //! two is recognised by the next tick in `core`. The confirmation afterwards saves that tick the question; nothing depends on it.
 
 mod draft;
+mod lease;
+#[cfg(test)]
+mod loops;
+mod memory;
 #[cfg(test)]
 mod model;
 mod read;
+mod release;
 mod settle;
+#[cfg(test)]
+mod toy;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 use crate::call::{Call, together};
 use crate::config::Config;
-use crate::core::{Decision, State};
 use crate::notifiers::Notifier;
-use crate::record::{Comparison, Record, WouldHave};
+use crate::record::Record;
 use crate::shared::Shared;
+
+pub use lease::Term;
+pub use memory::Memory;
+pub use release::release;
 
 /// One tick's circumstances.
 #[derive(Debug)]
@@ -42,50 +50,8 @@ pub struct Tick<'a> {
     pub call: Call,
     /// The tick's name: the request id of the invocation.
     pub name: &'a str,
-}
-
-/// What this process remembers of each service, for as long as it lives.
-#[derive(Debug, Default)]
-pub struct Memory(Mutex<BTreeMap<String, Remembered>>);
-
-#[derive(Debug, Default)]
-struct Remembered {
-    /// The last state that was seen, used only where `allow_scale_out_without_state` asks for it.
-    state: Option<State>,
-    /// The state of a dry run, whose cooldowns run as if its changes had been made.
-    rehearsed: Option<State>,
-    comparison: Comparison,
-}
-
-impl Memory {
-    fn with<T>(&self, service: &str, use_it: impl FnOnce(&mut Remembered) -> T) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        use_it(all.entry(service.to_owned()).or_default())
-    }
-
-    fn recall(&self, service: &str) -> Option<State> {
-        self.with(service, |remembered| remembered.state.clone())
-    }
-
-    fn keep(&self, service: &str, state: &State) {
-        self.with(service, |remembered| remembered.state = Some(state.clone()));
-    }
-
-    fn rehearsed(&self, service: &str) -> Option<State> {
-        self.with(service, |remembered| remembered.rehearsed.clone())
-    }
-
-    fn rehearse(&self, service: &str, state: State) {
-        self.with(service, |remembered| remembered.rehearsed = Some(state));
-    }
-
-    /// Adds a decision that is not carried out to the comparison with what was there.
-    fn compare(&self, service: &str, decision: &Decision) -> WouldHave {
-        self.with(service, |remembered| {
-            remembered.comparison.add(decision);
-            WouldHave { desired: decision.desired, compared: remembered.comparison }
-        })
-    }
+    /// On what terms to lease what is acted on. Only loops do, and only those that are no dry runs.
+    pub term: Option<&'a Term>,
 }
 
 /// Ticks once for every service of the configuration, and returns what happened in the configuration's order.
@@ -94,6 +60,8 @@ impl Memory {
 pub async fn run(tick: &Tick<'_>) -> Vec<Record> {
     let started = Instant::now();
     let groups = read::everything(tick).await;
+    let mut groups = together(groups.into_iter().map(|group| settle::drafted(tick, group))).await;
+    settle::ration(tick, &mut groups);
     let settled = together(groups.into_iter().map(|group| settle::group(tick, group, started))).await;
     let mut records: Vec<_> = settled.into_iter().flatten().collect();
     records.sort_by_key(|(position, _)| *position);

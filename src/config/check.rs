@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::deployment::{Deployment, network, refuse_unlisted, state};
+use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::rules::{rules, with_whole_numbers};
@@ -29,6 +30,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
     let deployment = Deployment::read(&layers, &mut problems);
     let services = services(&layers, &deployment, &region, &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
+    let intervals = intervals(input.vars, &mut problems);
     let network = network(input.vars, &mut problems);
     let asked = layers.services.as_ref().map_or(1, |list| list.value.as_array().map_or(0, Vec::len));
     if problems.0.is_empty() && services.len() != asked {
@@ -50,6 +52,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
                 profile: text("/profile").filter(|profile| !profile.is_empty()),
                 endpoint,
                 fleet,
+                intervals,
                 document: Location::of(input.vars),
                 network,
             })

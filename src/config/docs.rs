@@ -55,6 +55,16 @@ const ABOUT: &[(&str, &str, &str)] = &[
     ("STATE_DIR", "`tidegate-state`", "The folder of the state's files, outside Lambda."),
     ("FLEET", "none", "One state document for all services, under this name, instead of one for each target."),
     (
+        "LOOP_INTERVAL",
+        "off",
+        "How often an invocation looks again until its time is over: `10`, `10s`, from 1 s to 1 min. Off, it ticks once.",
+    ),
+    (
+        "LOOP_MAX_INTERVAL",
+        "4 times `LOOP_INTERVAL`",
+        "How slow a loop gets while there is nothing to do: up to 3 min. The same as `LOOP_INTERVAL` keeps it even.",
+    ),
+    (
         "CONFIG",
         "none",
         "The full form: inline JSON, or a JSON, YAML or TOML document by its path, `s3://BUCKET/KEY` or `ssm:NAME`.",

@@ -10,6 +10,7 @@ mod deployment;
 pub mod docs;
 mod env;
 mod file;
+mod intervals;
 mod layer;
 mod limits;
 mod location;
@@ -32,6 +33,7 @@ use crate::targets::Target;
 pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};
 pub(crate) use file::parse as parse_document;
+pub use intervals::Intervals;
 pub use location::Location;
 pub use origin::{Layer, Origin, Problem, Problems};
 pub use reference::Reference;
@@ -63,6 +65,8 @@ pub struct Config {
     pub endpoint: Option<String>,
     /// One state document for all services, under this name, instead of one for each target.
     pub fleet: Option<String>,
+    /// How often a loop ticks; absent where one invocation is one tick.
+    pub intervals: Option<Intervals>,
     /// Where the document is that `CONFIG` names, if it is neither inline nor a file.
     pub document: Option<Location>,
     /// What the deployment permits of URLs.

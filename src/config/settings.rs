@@ -131,6 +131,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("", "STATE_PREFIX", Form::Text, Place::EnvironmentOnly),
     setting("", "STATE_DIR", Form::Text, Place::EnvironmentOnly),
     setting("", "FLEET", Form::Text, Place::EnvironmentOnly),
+    setting("", "LOOP_INTERVAL", Form::Text, Place::EnvironmentOnly),
+    setting("", "LOOP_MAX_INTERVAL", Form::Text, Place::EnvironmentOnly),
     setting("", "CONFIG", Form::Text, Place::EnvironmentOnly),
     setting("", "LOG_LEVEL", Form::Text, Place::EnvironmentOnly),
 ];

@@ -11,7 +11,7 @@ use crate::core::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Failure, Outcome, Record};
-use crate::stores::document::Loaded;
+use crate::stores::{Lease, Loaded};
 
 /// One service with what was decided for it.
 pub(super) struct Draft {
@@ -21,6 +21,8 @@ pub(super) struct Draft {
     /// What is to be remembered, where that is more than nothing new.
     pub state: Option<State>,
     pub outcome: Outcome,
+    /// Another loop's lease, where it stood in the way.
+    lease: Option<Lease>,
     pub failures: Vec<Failure>,
     pub warnings: Vec<String>,
 }
@@ -58,7 +60,36 @@ impl Draft {
             _ => {}
         }
         let (outcome, failures, warnings) = (Outcome::Held, Vec::new(), Vec::new());
-        Self { member, past, decision: None, state: None, outcome, failures, warnings }
+        Self { member, past, decision: None, state: None, outcome, lease: None, failures, warnings }
+    }
+
+    /// Of a service that another loop acts on: nothing is decided.
+    pub fn on_standby(tick: &Tick<'_>, member: Member, loaded: &Result<Loaded, Unreadable>, lease: &Lease) -> Self {
+        let mut draft = Self::new(tick, member, loaded);
+        draft.stand_by(lease);
+        draft
+    }
+
+    /// Leaves the service to another loop.
+    pub fn stand_by(&mut self, lease: &Lease) {
+        self.outcome = Outcome::Standby;
+        self.lease = Some(lease.clone());
+    }
+
+    /// How soon the change is wanted: scale-outs before scale-ins, and of each the relatively larger first.
+    pub fn urgency(&self) -> f64 {
+        let Some(Decision { current, desired, .. }) = &self.decision else { return 0.0 };
+        let (from, to) = (f64::from(*current), f64::from(*desired));
+        // A scale-in is at most the whole count, so that every scale-out comes before it.
+        if from < to { 1.0 + (to - from) / from.max(1.0) } else { (from - to) / from.max(1.0) }
+    }
+
+    /// What could not be announced is not done. A lease alone is only a warning, since nothing that must hold depends on it.
+    pub fn is_not_announced(&mut self, error: &Error) {
+        match self.state {
+            Some(_) => self.fail(error),
+            None => self.warnings.push(format!("the state was not written: {error}")),
+        }
     }
 
     fn decide(&mut self, tick: &Tick<'_>, protected: Option<Protected>) {
@@ -66,6 +97,9 @@ impl Draft {
             Ok(status) => status.clone(),
             Err(why) => return self.fail_with_everything_unreadable(&why.clone()),
         };
+        if tick.term.is_some() {
+            tick.memory.note_count(&self.member.name(), status.desired);
+        }
         let status = self.status_to_decide_on(tick, status);
         let samples = self.member.samples.clone();
         let seen = Observation { samples, status, protected, scheduled_for: tick.scheduled_for };
@@ -207,6 +241,7 @@ impl Draft {
             status: status.ok(),
             decision: self.decision,
             outcome: self.outcome,
+            lease: self.lease,
             would_have,
             failures: self.failures,
             warnings: self.warnings,

@@ -9,8 +9,8 @@ use crate::call::together;
 use crate::config::{NamedSource, Service};
 use crate::core::{Answer, Reading, Sample, TargetStatus, Unreadable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::stores::Store;
 use crate::stores::document::{self, Loaded};
+use crate::stores::{Lease, Store};
 use crate::targets::Target;
 
 /// The services that share a state document, with everything that was read of them.
@@ -21,6 +21,8 @@ pub(super) struct Group {
     pub store: Option<Arc<dyn Store>>,
     /// The document as it was found.
     pub loaded: Result<Loaded, Unreadable>,
+    /// Another loop's lease, under which this one leaves the services alone.
+    pub on_standby: Option<Lease>,
     /// The services.
     pub members: Vec<Member>,
 }
@@ -49,22 +51,54 @@ impl Member {
 }
 
 /// Reads everything of every service: one round trip of latency, whatever the number of services.
+///
+/// A loop that was on standby reads the documents first, and then only what it has to decide.
 pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
-    let services = &tick.config.services;
-    let targets: Vec<_> = services.iter().map(|service| service.target.build(tick.shared).map(Arc::from)).collect();
-    let (documents, statuses, samples) = futures_util::join!(
-        documents(tick),
-        statuses(tick, &targets),
-        together(services.iter().map(|service| samples(tick, service))),
-    );
-    let mut groups = documents;
-    let each = services.iter().zip(targets).zip(statuses.into_iter().zip(samples)).enumerate();
-    for (position, ((service, target), (status, samples))) in each {
+    let all = (0..tick.config.services.len()).collect();
+    let (mut groups, mut seen) = match tick.memory.was_on_standby() {
+        false => futures_util::join!(documents(tick), readings(tick, all)),
+        true => {
+            let groups = documents(tick).await;
+            let awake = groups.iter().filter(|(group, _)| group.on_standby.is_none());
+            let awake = awake.flat_map(|(_, ids)| ids.keys().copied()).collect();
+            (groups, readings(tick, awake).await)
+        }
+    };
+    for (position, service) in tick.config.services.iter().enumerate() {
         let (id, group) = place(&mut groups, position);
-        let service = service.clone();
-        group.members.push(Member { position, service, id, target: target.ok(), status, samples });
+        let (target, status, samples) = seen.remove(&position).unwrap_or_else(unread);
+        group.members.push(Member { position, service: service.clone(), id, target, status, samples });
     }
-    groups.into_iter().map(|(group, _)| group).collect()
+    let groups: Vec<_> = groups.into_iter().map(|(group, _)| group).collect();
+    if tick.term.is_some() {
+        let on_standby = groups.iter().filter(|group| group.on_standby.is_some());
+        tick.memory.note_standby(on_standby.map(|group| group.key.clone()));
+    }
+    groups
+}
+
+type Seen = (Option<Arc<dyn Target>>, Status, Vec<Sample>);
+
+/// Asks targets and sources of the services at these places in the configuration.
+async fn readings(tick: &Tick<'_>, positions: Vec<usize>) -> BTreeMap<usize, Seen> {
+    let services = || positions.iter().map(|&position| &tick.config.services[position]);
+    let targets: Vec<_> = services().map(|service| service.target.build(tick.shared).map(Arc::from)).collect();
+    let (statuses, samples) = futures_util::join!(
+        ask_for_statuses(
+            tick,
+            services().map(|service| &service.identity).zip(targets.iter().map(Result::as_ref)).collect()
+        ),
+        together(services().map(|service| samples(tick, service))),
+    );
+    let seen = targets.into_iter().zip(statuses).zip(samples);
+    let seen = seen.map(|((target, status), samples)| (target.ok(), status, samples));
+    positions.into_iter().zip(seen).collect()
+}
+
+/// What is seen of a service on standby: nothing.
+fn unread() -> Seen {
+    let detail = "reading status: the service is on standby and was not asked for".to_owned();
+    (None, Err(Unreadable { kind: ErrorKind::Bug, detail }), Vec::new())
 }
 
 type WithIds = (Group, BTreeMap<usize, String>);
@@ -87,8 +121,8 @@ async fn documents(tick: &Tick<'_>) -> Vec<WithIds> {
         };
         keys.entry(key).or_default().insert(position, identity.to_string());
     }
-    let store = tick.config.state.build(tick.shared).map(Arc::<dyn Store>::from).map_err(|error| unreadable(&error));
-    let load = |(key, ids): (String, BTreeMap<usize, String>)| {
+    let store = tick.memory.store(&tick.config.state, tick.shared).map_err(|error| unreadable(&error));
+    let group = |(key, ids): (String, BTreeMap<usize, String>)| {
         // A service that states its account does not fail with the question for it.
         let is_stated = ids.keys().all(|&position| tick.config.services[position].identity.account.is_some());
         let account = if is_stated { Ok(()) } else { account.clone().map(drop) };
@@ -96,16 +130,24 @@ async fn documents(tick: &Tick<'_>) -> Vec<WithIds> {
         async move {
             let loaded = match (&store, &account) {
                 (_, Err(why)) | (Err(why), _) => Err(why.clone()),
-                (Ok(store), Ok(())) => {
-                    let during = format!("reading state {key:?}");
-                    let loaded = tick.call.run(&during, document::load(store.as_ref(), &key)).await;
-                    loaded.map_err(|error| unreadable(&error))
-                }
+                (Ok(store), Ok(())) => load(tick, store.as_ref(), &key).await.map_err(|error| unreadable(&error)),
             };
-            (Group { key, store: store.ok(), loaded, members: Vec::new() }, ids)
+            let on_standby = loaded.as_ref().ok().and_then(|loaded| tick.on_standby(loaded));
+            (Group { key, store: store.ok(), loaded, on_standby, members: Vec::new() }, ids)
         }
     };
-    together(keys.into_iter().map(load)).await
+    together(keys.into_iter().map(group)).await
+}
+
+/// Loads a document; a loop asks whether it is still the one that it has.
+async fn load(tick: &Tick<'_>, store: &dyn Store, key: &str) -> Result<Loaded> {
+    let last = tick.term.and_then(|_| tick.memory.document(key));
+    let loaded = document::load_since(store, key, last.as_ref());
+    let loaded = tick.call.run(&format!("reading state {key:?}"), loaded).await?;
+    if tick.term.is_some() {
+        tick.memory.keep_document(key, &loaded);
+    }
+    Ok(loaded)
 }
 
 /// The account, asked for only where a service does not state its own.
@@ -133,17 +175,13 @@ fn escaped(name: &str) -> String {
     name.bytes().map(escape).collect()
 }
 
-/// Asks every target once for all of its services.
-async fn statuses(tick: &Tick<'_>, targets: &[Result<Arc<dyn Target>>]) -> Vec<Status> {
-    let services = &tick.config.services;
-    let with_target = services.iter().zip(targets).map(|(service, target)| (&service.identity, target.as_ref()));
-    ask_for_statuses(tick, with_target.collect()).await
-}
-
 /// Asks for the status of services, once for all that share a scope and are asked for alike; answers in the order asked.
 pub(super) async fn ask_for_statuses(tick: &Tick<'_>, services: Vec<(&Identity, Built<'_>)>) -> Vec<Status> {
-    ask_together(tick, services, "status", async |target: &dyn Target, names: &[String]| target.statuses(names).await)
-        .await
+    let ask = async |target: &dyn Target, first: &Identity, names: &[String]| {
+        tick.memory.pace.note_read(first, names.len());
+        target.statuses(names).await
+    };
+    ask_together(tick, services, "status", ask).await
 }
 
 /// Asks how many tasks of services must not be stopped, in the same way.
@@ -151,7 +189,7 @@ pub(super) async fn ask_for_protected(
     tick: &Tick<'_>,
     services: Vec<(&Identity, Built<'_>)>,
 ) -> Vec<Result<Option<u32>, Unreadable>> {
-    let ask = async |target: &dyn Target, names: &[String]| target.protected(names).await;
+    let ask = async |target: &dyn Target, _: &Identity, names: &[String]| target.protected(names).await;
     ask_together(tick, services, "protected tasks", ask).await
 }
 
@@ -159,7 +197,7 @@ async fn ask_together<T>(
     tick: &Tick<'_>,
     services: Vec<(&Identity, Built<'_>)>,
     what: &str,
-    ask: impl AsyncFn(&dyn Target, &[String]) -> Vec<Result<T>>,
+    ask: impl AsyncFn(&dyn Target, &Identity, &[String]) -> Vec<Result<T>>,
 ) -> Vec<Result<T, Unreadable>> {
     let mut scopes: BTreeMap<(String, &str), Vec<usize>> = BTreeMap::new();
     for (position, (identity, target)) in services.iter().enumerate() {
@@ -175,7 +213,8 @@ async fn ask_together<T>(
                 Err(error) => return each(&positions, || Err(unreadable(error))),
             };
             let during = format!("reading {what} of {}", names.join(", "));
-            match tick.call.run(&during, async { Ok(ask(target.as_ref(), &names).await) }).await {
+            let first = services[positions[0]].0;
+            match tick.call.run(&during, async { Ok(ask(target.as_ref(), first, &names).await) }).await {
                 Ok(answers) => {
                     let answers = answers.into_iter().map(|answer| answer.map_err(|error| unreadable(&error)));
                     positions.into_iter().zip(answers).collect()

@@ -1,6 +1,7 @@
 //! The second half of a tick, for the services that share a state document: decide, announce, act, confirm.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Tick;
@@ -17,21 +18,57 @@ use crate::targets::Applied;
 /// How often an announcement is merged with what others wrote. Two overlapping invocations of a fleet write twice each.
 const ATTEMPTS: usize = 4;
 
+/// A group with what was decided for its services.
+pub(super) struct Drafted {
+    key: String,
+    store: Option<Arc<dyn Store>>,
+    loaded: Result<Loaded, Unreadable>,
+    drafts: Vec<Draft>,
+}
+
+/// Decides for every service of a group that no other loop acts on.
+pub(super) async fn drafted(tick: &Tick<'_>, group: Group) -> Drafted {
+    let Group { key, store, loaded, on_standby, members } = group;
+    let drafts = match &on_standby {
+        None => draft::all(tick, members, &loaded).await,
+        Some(lease) => members.into_iter().map(|member| Draft::on_standby(tick, member, &loaded, lease)).collect(),
+    };
+    Drafted { key, store, loaded, drafts }
+}
+
+/// Lets as many changes through as the targets' interfaces take now, the most urgent first. The others are not announced and
+/// wait for the next tick.
+pub(super) fn ration(tick: &Tick<'_>, groups: &mut [Drafted]) {
+    // What will not be made takes nothing from what can be.
+    if tick.config.dry_run || tick.call.has_time(TIME_TO_ANNOUNCE).is_err() {
+        return;
+    }
+    let mut acting: Vec<_> =
+        groups.iter_mut().flat_map(|group| &mut group.drafts).filter(|draft| draft.is_about_to_act()).collect();
+    acting.sort_by(|one, other| other.urgency().total_cmp(&one.urgency()));
+    for draft in acting {
+        if !tick.memory.pace.allows_change(&draft.member.service.identity) {
+            draft.outcome = Outcome::Deferred;
+            draft.state = None;
+        }
+    }
+}
+
 /// Settles a group, and returns a record for each of its services with the service's place in the configuration.
-pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Vec<(usize, Record)> {
-    let Group { key, store, loaded, members } = group;
-    let mut drafts = draft::all(tick, members, &loaded).await;
+pub(super) async fn group(tick: &Tick<'_>, group: Drafted, started: Instant) -> Vec<(usize, Record)> {
+    let Drafted { key, store, loaded, mut drafts } = group;
     if let Ok(Loaded { corrupt: Some(corrupt), .. }) = &loaded {
         let failure = Failure { kind: ErrorKind::Malformed, message: corrupt.why.clone() };
         drafts.iter_mut().for_each(|draft| draft.failures.push(failure.clone()));
     }
     match (tick.config.dry_run, loaded, store) {
+        _ if drafts.iter().any(|draft| draft.outcome == Outcome::Standby) => {}
         (true, ..) => drafts.iter_mut().for_each(|draft| draft.rehearse(tick)),
         (false, Ok(loaded), Some(store)) => act_with_state(tick, &key, store.as_ref(), loaded, &mut drafts).await,
         // The core proposes a change without state only where the configuration allows it. It is remembered before it is
         // made: a reply may be lost.
         (false, ..) => {
-            drafts.iter().filter(|draft| draft.acts()).for_each(|draft| draft.remember(tick));
+            drafts.iter().filter(|draft| draft.is_about_to_act()).for_each(|draft| draft.remember(tick));
             act(tick, &mut drafts).await;
         }
     }
@@ -42,7 +79,7 @@ pub(super) async fn group(tick: &Tick<'_>, group: Group, started: Instant) -> Ve
 async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: Loaded, drafts: &mut [Draft]) {
     let news: BTreeMap<_, _> =
         drafts.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?))).collect();
-    if news.is_empty() {
+    if news.is_empty() && !tick.lease_is_due(&loaded) {
         return;
     }
     #[cfg(test)]
@@ -55,14 +92,20 @@ async fn act_with_state(tick: &Tick<'_>, key: &str, store: &dyn Store, loaded: L
             tick.call.run("announcing a change", announce(tick, key, store, &loaded, news)).await
         }
         // What is only to be remembered can wait for the next tick.
-        Err(error) => return drafts.iter_mut().filter(|draft| draft.acts()).for_each(|draft| draft.fail(&error)),
+        Err(error) => {
+            return drafts.iter_mut().filter(|draft| draft.is_about_to_act()).for_each(|draft| draft.fail(&error));
+        }
     };
     let (announced, ours) = match announced {
         Ok(announced) => announced,
-        Err(error) => {
-            return drafts.iter_mut().filter(|draft| draft.state.is_some()).for_each(|draft| draft.fail(&error));
-        }
+        Err(error) => return drafts.iter_mut().for_each(|draft| draft.is_not_announced(&error)),
     };
+    if tick.term.is_some() {
+        tick.memory.keep_document(key, &announced);
+    }
+    if let Some(lease) = tick.on_standby(&announced) {
+        return drafts.iter_mut().for_each(|draft| draft.stand_by(&lease));
+    }
     for draft in drafts.iter_mut().filter(|draft| draft.state.is_some()) {
         match ours.contains(&draft.member.id) {
             true => draft.remember(tick),
@@ -97,6 +140,7 @@ async fn announce(
 ) -> Result<(Loaded, BTreeSet<String>)> {
     let (mut base, mut ours) = (loaded.clone(), news);
     for _ in 0..ATTEMPTS {
+        base.lease = tick.lease_over(&base);
         match document::save(store, key, &base, ours.clone(), tick.name, tick.now).await {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             Err(error) => return Err(error),
@@ -105,13 +149,15 @@ async fn announce(
         // Another service's change in the same document is none of ours: merge it and try again. A change of the same
         // service means that somebody else is acting on it, and we stop for it.
         let found = document::load(store, key).await?;
+        let is_new = found.expect != base.expect;
+        base = found;
         // Refused although nothing new is there: another write is under way, and we stop for it.
-        if found.expect == base.expect {
+        if !is_new {
             break;
         }
-        base = found;
         ours.retain(|service, _| base.state(service) == loaded.state(service));
-        if ours.is_empty() {
+        let is_on_standby = tick.on_standby(&base).is_some();
+        if is_on_standby || (ours.is_empty() && !tick.lease_is_due(&base)) {
             break;
         }
     }
@@ -179,8 +225,12 @@ async fn confirm(tick: &Tick<'_>, key: &str, store: &dyn Store, announced: &Load
     done.iter_mut().for_each(|draft| draft.conclude());
     let states = done.iter().filter_map(|draft| Some((draft.member.id.clone(), draft.state.clone()?)));
     let save = document::save(store, key, announced, states, tick.name, tick.now);
-    if let Err(error) = tick.call.run("confirming a change", save).await {
-        let warning = format!("what became of the change was not noted; the next tick recognizes it: {error}");
-        done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
+    match tick.call.run("confirming a change", save).await {
+        Ok(confirmed) if tick.term.is_some() => tick.memory.keep_document(key, &confirmed),
+        Ok(_) => {}
+        Err(error) => {
+            let warning = format!("what became of the change was not noted; the next tick recognizes it: {error}");
+            done.iter_mut().for_each(|draft| draft.warnings.push(warning.clone()));
+        }
     }
 }

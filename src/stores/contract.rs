@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::{self, Document};
+use super::document::{self, Document, Lease};
 use super::{Expect, Found, Store, TABLE};
 use crate::adapter::{Entry, Kind};
 use crate::call::Call;
@@ -70,6 +70,25 @@ async fn of_saves_that_expect_the_same_version_one_succeeds() {
         }
         let loaded = document::load(store.as_ref(), "counter").await.expect("it can be read");
         assert_eq!(loaded.document.expect("it is there").seq, 50, "{name}: an increment was lost");
+    }
+}
+
+#[tokio::test]
+async fn what_another_has_written_since_is_seen() {
+    for (name, store, _folder) in local() {
+        let (store, now) = (store.as_ref(), jiff::Timestamp::UNIX_EPOCH);
+        let empty = document::load_since(store, "key", None).await.expect("it can be read");
+        let first = document::save(store, "key", &empty, [], "a", now).await.expect("nothing was there");
+        let same = document::load_since(store, "key", Some(&first)).await.expect("it can be read");
+        assert_eq!(same.document, first.document, "{name}");
+        let mut leased = same.clone();
+        leased.lease = Some(Lease { holder: "loop".to_owned(), until: now });
+        let second = document::save(store, "key", &leased, [], "b", now).await.expect("the first was there");
+        let seen = document::load_since(store, "key", Some(&first)).await.expect("it can be read");
+        assert_eq!((&seen.document, &seen.lease), (&second.document, &leased.lease), "{name}");
+        // A writer that knows nothing of leases leaves one as it is.
+        let third = document::save(store, "key", &seen, [], "c", now).await.expect("the second was there");
+        assert_eq!(third.document.expect("it was saved").lease, leased.lease, "{name}");
     }
 }
 

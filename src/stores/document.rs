@@ -32,8 +32,23 @@ pub struct Document {
     pub writer: String,
     /// When.
     pub saved_at: Timestamp,
+    /// Which loop acts on the services, if one does. Forms before it know nothing of it and drop it when they write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// The states by the targets' identities.
     pub services: BTreeMap<String, State>,
+}
+
+/// Which loop acts on the services of a document, and until when.
+///
+/// It spares several loops the same work. Nothing that must hold depends on it: compare-and-swap is what keeps two writers from
+/// stepping twice, with a lease, without one, and where two clocks differ on whether one has run out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The loop, unique to its process.
+    pub holder: String,
+    /// When it runs out, unless it is renewed.
+    pub until: Timestamp,
 }
 
 /// A document as it was found.
@@ -43,6 +58,8 @@ pub struct Loaded {
     pub document: Option<Document>,
     /// What a save has to expect.
     pub expect: Expect,
+    /// The lease as it was found. A save writes what is here then.
+    pub lease: Option<Lease>,
     /// What was found in a document's place, if it is no document. A save replaces it.
     pub corrupt: Option<Corrupt>,
 }
@@ -58,6 +75,11 @@ pub struct Corrupt {
 }
 
 impl Loaded {
+    fn found(document: Document, version: Version) -> Self {
+        let lease = document.lease.clone();
+        Self { document: Some(document), expect: Expect::At(version), lease, corrupt: None }
+    }
+
     /// The state of a service, if one was saved.
     pub fn state(&self, service: &str) -> Option<&State> {
         self.document.as_ref()?.services.get(service)
@@ -71,22 +93,35 @@ impl Loaded {
 /// are left as they are: the first is whole, and the second was never written by this program and cannot be kept before it is
 /// replaced, so that somebody has to look at it.
 pub async fn load(store: &dyn Store, key: &str) -> Result<Loaded> {
-    let (bytes, version) = match store.load(key, None).await? {
-        Found::Document(bytes, version) => (bytes, version),
-        Found::Absent | Found::Unchanged => {
-            return Ok(Loaded { document: None, expect: Expect::Absent, corrupt: None });
+    load_since(store, key, None).await
+}
+
+/// The same where this process has loaded it before: the storage is asked whether that is still what it has.
+///
+/// # Errors
+/// Those of [`load`].
+pub async fn load_since(store: &dyn Store, key: &str, last: Option<&Loaded>) -> Result<Loaded> {
+    let at = last.and_then(|last| match &last.expect {
+        Expect::At(version) => Some((version, last)),
+        Expect::Absent => None,
+    });
+    let (bytes, version) = match (store.load(key, at.map(|(version, _)| version)).await?, at) {
+        (Found::Document(bytes, version), _) => (bytes, version),
+        (Found::Unchanged, Some((_, last))) => return Ok(last.clone()),
+        (Found::Absent | Found::Unchanged, _) => {
+            return Ok(Loaded { document: None, expect: Expect::Absent, lease: None, corrupt: None });
         }
     };
     let during = format!("reading state {key:?}");
-    let (document, corrupt) = match parse(&bytes) {
-        Ok(document) => (Some(document), None),
-        Err(Unparsed::LeftAlone(cause)) => return Err(Error::new(ErrorKind::Malformed, during, cause)),
+    match parse(&bytes) {
+        Ok(document) => Ok(Loaded::found(document, version)),
+        Err(Unparsed::LeftAlone(cause)) => Err(Error::new(ErrorKind::Malformed, during, cause)),
         Err(Unparsed::Corrupt(cause)) => {
             let why = format!("{during}: it is no state and counts as absent: {cause}");
-            (None, Some(Corrupt { why, bytes }))
+            let corrupt = Some(Corrupt { why, bytes });
+            Ok(Loaded { document: None, expect: Expect::At(version), lease: None, corrupt })
         }
-    };
-    Ok(Loaded { document, expect: Expect::At(version), corrupt })
+    }
 }
 
 /// Keeps a copy of what the next save replaces, below `corrupt/` by its content, and returns the copy's key.
@@ -124,7 +159,8 @@ pub async fn save(
     services.retain(|_, state| cutoff < state.quiet_since());
     services.extend(changed);
     let writer = unique(tick);
-    let document = Document { schema_version: SCHEMA_VERSION, seq, writer, saved_at: now, services };
+    let lease = over.lease.clone();
+    let document = Document { schema_version: SCHEMA_VERSION, seq, writer, saved_at: now, lease, services };
     let during = || format!("saving state {key:?}");
     let bytes =
         serde_json::to_vec(&document).map_err(|error| Error::new(ErrorKind::Bug, during(), error.to_string()))?;
@@ -133,7 +169,7 @@ pub async fn save(
         return Err(Error::new(ErrorKind::Config, during(), cause));
     }
     let lost = match store.save(key, bytes, &over.expect).await {
-        Ok(version) => return Ok(Loaded { document: Some(document), expect: Expect::At(version), corrupt: None }),
+        Ok(version) => return Ok(Loaded::found(document, version)),
         Err(error) => error,
     };
     if !may_have_succeeded(lost.kind()) {
@@ -154,8 +190,8 @@ fn may_have_succeeded(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Malformed)
 }
 
-/// The tick's name and a random number: an event that is delivered twice has one name and two writers.
-fn unique(tick: &str) -> String {
+/// The name and a random number: an event that is delivered twice has one name and two writers.
+pub fn unique(tick: &str) -> String {
     format!("{tick}/{:016x}", RandomState::new().build_hasher().finish())
 }
 
@@ -320,7 +356,7 @@ mod tests {
             .chain(wrong_types())
         {
             let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-            let Loaded { document, expect, corrupt } =
+            let Loaded { document, expect, corrupt, .. } =
                 loaded(body).await.unwrap_or_else(|error| panic!("{shown}: {error}"));
             assert_eq!(document, None, "{shown}");
             assert!(matches!(expect, Expect::At(_)), "{shown}");
@@ -414,5 +450,13 @@ mod tests {
             let distinct: std::collections::BTreeSet<_> = written.into_iter().collect();
             prop_assert_eq!(distinct.len(), steps.len(), "two documents are equal");
         }
+    }
+
+    #[test]
+    fn a_document_without_a_lease_is_what_it_was_before_there_were_leases() {
+        let old = r#"{"schema_version":1,"seq":1,"writer":"a","saved_at":"2026-01-01T00:00:00Z","services":{}}"#;
+        let Ok(read) = parse(old.as_bytes()) else { panic!("it is of this form") };
+        assert_eq!(read.lease, None);
+        assert_eq!(serde_json::to_string(&read).expect("it serializes"), old);
     }
 }

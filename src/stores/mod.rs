@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use crate::adapter::{Entry, entry};
 use crate::error::Result;
 
-pub use document::{Document, Loaded};
+pub use document::{Document, Lease, Loaded};
 
 /// Keeps documents by key, with compare-and-swap.
 ///

@@ -6,6 +6,7 @@ mod dynamodb;
 mod failures;
 mod guards;
 mod http;
+mod looping;
 mod overlap;
 mod permissions;
 mod references;

@@ -218,6 +218,7 @@ pub(super) fn config(rules: &Value) -> Config {
         profile: None,
         endpoint: None,
         fleet: None,
+        intervals: None,
         document: None,
         network: crate::config::Network::default(),
     }
@@ -246,7 +247,8 @@ pub(super) async fn tick_of(
     scheduled_for: Option<Timestamp>,
 ) -> Record {
     let (config, shared, call) = (config.as_ref(), shared.as_ref(), Call::within(Duration::from_secs(60)));
-    let tick = Tick { config, shared, memory: &memory, notifiers: &[], scheduled_for, now, call, name: "tick" };
+    let tick =
+        Tick { config, shared, memory: &memory, notifiers: &[], scheduled_for, now, call, name: "tick", term: None };
     run(&tick).await.pop().expect("one service, one record")
 }
 

@@ -172,6 +172,7 @@ async fn play(script: &Script) -> (Cloud, Vec<Vec<Call>>) {
             now,
             call,
             name: "tick",
+            term: None,
         };
         Box::pin(run(&tick)).await;
         ticks.push(cloud.calls().split_off(seen));

@@ -124,7 +124,7 @@ async fn an_adapter_that_panics_fails_its_own_service_in_every_tick_and_no_other
         let call = Call::within(Duration::from_secs(30));
         let (now, name) = (Moved::at_noon().now(), "tick");
         let (config, shared, memory) = (&config, &shared, &memory);
-        let tick = Tick { config, shared, memory, notifiers: &[], scheduled_for: None, now, call, name };
+        let tick = Tick { config, shared, memory, notifiers: &[], scheduled_for: None, now, call, name, term: None };
         let records = run(&tick).await;
         let broken = &records[0].failures[0];
         assert_eq!((broken.kind.name(), cloud.desired()), ("Bug", 50), "tick {number}: {broken:?}");

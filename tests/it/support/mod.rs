@@ -1,6 +1,7 @@
 //! What tests share.
 
 pub mod cloud;
+pub mod daemon;
 pub mod emulator;
 pub mod http;
 pub mod proxy;
