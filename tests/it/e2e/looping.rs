@@ -164,7 +164,8 @@ async fn a_daemon_says_whether_it_can_do_its_work() {
     assert_eq!(daemon.get("/healthz").await.0, 200);
     write(r#"{"max_tasks": 30}"#);
     desired_is(&world, 30).await;
-    assert_eq!(daemon.get("/readyz").await, (200, json!({ "status": "ready" })));
+    let ready = async || Some(daemon.get("/readyz").await).filter(|(status, _)| *status == 200);
+    assert_eq!(eventually("readiness again", ready).await.1, json!({ "status": "ready" }));
     daemon.signal("INT").await;
     assert!(daemon.ended().await.success(), "{}", daemon.stderr());
     assert_eq!(holder(&world).await, None);
