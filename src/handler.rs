@@ -158,9 +158,9 @@ impl Host {
     pub async fn handle(&self, event: &Value, invocation: Invocation) -> Result<Answer, Failed> {
         let now = self.clock.now();
         let budget = budget(invocation.deadline_ms, now);
-        let call = Call::within(budget);
+        let (call, end) = (Call::within(budget), End::after(budget, now));
         let config = self.configure(event, invocation.dry_run, call).await?;
-        let scheduled_for = scheduled_time(event).filter(|time| now.duration_since(*time) < OLDEST_DELIVERY);
+        let scheduled_for = scheduled_time(event).filter(|time| can_be_delivered(*time, now));
         if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
             tracing::warn!(
                 late_by_secs,
@@ -169,9 +169,7 @@ impl Host {
             return Ok(Answer::late(invocation.id, config.dry_run, late_by_secs));
         }
         match config.intervals.filter(|_| self.in_lambda) {
-            Some(intervals) => {
-                Box::pin(self.repeat(event, &invocation, &config, intervals, End::after(budget, now))).await
-            }
+            Some(intervals) => Box::pin(self.repeat(event, &invocation, &config, intervals, end)).await,
             None => {
                 let plan = Plan { name: invocation.id, call, scheduled_for, term: None, on_exit: None };
                 self.tick(config, invocation.function_arn.as_deref(), plan).await
@@ -262,7 +260,11 @@ impl Host {
                 Some(OnExit::Zero) => Some(0),
                 Some(OnExit::Restore) => self.memory.first_count(&service.identity.to_string()),
             };
-            service.rules.pause = count.map(Pause::At).or(service.rules.pause);
+            // What is paused stays as it is.
+            service.rules.pause = match service.rules.pause {
+                Some(Pause::Hold(held)) => Some(Pause::Hold(held)),
+                pause => count.map(Pause::At).or(pause),
+            };
         }
     }
 
@@ -319,7 +321,7 @@ impl Host {
     }
 }
 
-/// The time that an event was scheduled for: `scheduled_time`, which the templates let EventBridge Scheduler write, or
+/// The time that an event was scheduled for: `scheduled_time`, which a schedule of EventBridge Scheduler can write, or
 /// `time` of an EventBridge rule's own event. A text that is no time tells nothing.
 fn scheduled_time(event: &Value) -> Option<Timestamp> {
     let of_rule = event.get("detail-type").and_then(|_| event.get("time"));
@@ -332,6 +334,20 @@ fn late_by(scheduled_for: Option<Timestamp>, now: Timestamp, max_age_secs: u64) 
     let age = u64::try_from(now.duration_since(scheduled_for?).as_secs()).ok()?;
     (max_age_secs < age).then_some(age)
 }
+
+/// Whether a scheduled time is one that an event delivered now can have. One in the future would make every tick until
+/// then a late one.
+fn can_be_delivered(time: Timestamp, now: Timestamp) -> bool {
+    let age = now.duration_since(time);
+    let is_possible = -MOST_AHEAD < age && age < OLDEST_DELIVERY;
+    if !is_possible {
+        tracing::warn!(scheduled_time = %time, "the event's scheduled time is out of the question, and is not looked at");
+    }
+    is_possible
+}
+
+/// How far a schedule's clock may be ahead of ours.
+const MOST_AHEAD: SignedDuration = SignedDuration::from_secs(120);
 
 /// Nothing keeps an event for longer than EventBridge's 24 hours; one that seems older is somebody's example, and a tick
 /// like any other.
@@ -386,6 +402,8 @@ mod tests {
         }
         let fresh = handle(json!({ "scheduled_time": "2026-11-22T11:59:00Z" })).await;
         assert!(fresh.expect_err("nobody listens").answer.is_some_and(|answer| answer.records.len() == 1));
+        let ahead = handle(json!({ "scheduled_time": "2026-11-22T14:00:00Z" })).await;
+        assert!(ahead.is_err(), "a time in the future is not looked at");
         let example = handle(json!({ "scheduled_time": "2015-10-08T16:53:06Z" })).await;
         assert!(example.is_err(), "an example is a tick like any other");
     }

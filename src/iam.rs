@@ -19,7 +19,12 @@ impl Place {
     pub fn new(region: &str, account: &str) -> Self {
         let partition = match region.split('-').next() {
             Some("cn") => "aws-cn",
+            Some("eusc") => "aws-eusc",
             _ if region.starts_with("us-gov-") => "aws-us-gov",
+            _ if region.starts_with("us-iso-") => "aws-iso",
+            _ if region.starts_with("us-isob-") => "aws-iso-b",
+            _ if region.starts_with("eu-isoe-") => "aws-iso-e",
+            _ if region.starts_with("us-isof-") => "aws-iso-f",
             _ => "aws",
         };
         Self { partition: partition.to_owned(), region: region.to_owned(), account: account.to_owned() }

@@ -133,7 +133,11 @@ impl Record {
             Outcome::DryRun => format!("would have {verb} {from} -> {to}"),
             Outcome::Conflict => format!("left at {from}, since another invocation wrote the state"),
             Outcome::Superseded => "left alone, since somebody else changed the service meanwhile".to_owned(),
-            Outcome::Failed => return format!("{service}: failed to go {from} -> {to}: {}", failure()),
+            Outcome::Failed => {
+                // The failure to act is the last one.
+                let cause = self.failures.last().map_or("", |failure| failure.message.as_str());
+                return format!("{service}: failed to go {from} -> {to}: {cause}");
+            }
             Outcome::Deferred => format!("deferred at {from}, since the target takes no more changes now"),
             Outcome::Held | Outcome::Standby => format!("held at {from}"),
         };

@@ -301,6 +301,7 @@ pub(super) fn section<P: ?Sized>(
     let schema = (kind.schema)();
     validate(&settings, pointer, &schema, problems);
     deployment.refuse_references(&settings, pointer, &schema, problems);
+    deployment.refuse_trust(&settings, pointer, problems);
     let settings_only = settings.value.pointer(pointer)?.clone();
     refuse_broken_references(&schema, &settings, pointer, problems);
     if before == problems.0.len() {

@@ -93,16 +93,34 @@ impl Deployment {
     /// could have it send them anywhere.
     pub fn refuse_references(&self, settings: &Tree, pointer: &str, schema: &Value, problems: &mut Problems) {
         let Some(given) = settings.value.pointer(pointer) else { return };
-        let by_deployment = self.secrets.iter().any(|(_, from)| from.layer != Layer::Event);
+        // A secret goes to whatever the payload names, so that what it may name must be said too.
+        let is_ours = |(_, from): &(Vec<String>, Origin)| from.layer != Layer::Event;
+        let by_deployment = self.secrets.iter().any(is_ours) && self.sources.iter().any(is_ours);
         for (below, text) in secrets_in(schema, given) {
             let at = settings.origin(&format!("{pointer}{below}"));
             let is_listed = |(patterns, _): &(Vec<String>, _)| patterns.iter().any(|pattern| matches(pattern, text));
             let is_plain = matches!(Reference::read(text), Ok(Reference::Text(_)));
             let permitted = by_deployment && self.secrets.iter().all(is_listed);
             if at.layer == Layer::Event && !is_plain && !permitted {
-                let remedy = "list it in ALLOWED_SECRETS of the deployment, or configure the source there";
+                let remedy = "list it in ALLOWED_SECRETS, and where it may go in ALLOWED_SOURCES, of the deployment";
                 problems.add(&at, "refers to a secret that a payload may not use", remedy);
             }
+        }
+    }
+
+    /// Refuses what makes a connection less trustworthy by a payload: whom to trust is the deployment's to say.
+    pub fn refuse_trust(&self, settings: &Tree, pointer: &str, problems: &mut Problems) {
+        let by_payload = |key: &str| {
+            let at = settings.origin(&format!("{pointer}/{key}"));
+            settings.value.pointer(&format!("{pointer}/{key}")).filter(|_| at.layer == Layer::Event).map(|it| (it, at))
+        };
+        if let Some((Value::String(ca), at)) = by_payload("ca")
+            && !ca.starts_with("-----BEGIN ")
+        {
+            problems.add(&at, "names a file, which is not for a payload", "give the certificates themselves");
+        }
+        if let Some((Value::Bool(true), at)) = by_payload("insecure_tls") {
+            problems.add(&at, "is not for a payload", "configure the source in the deployment, or give a ca");
         }
     }
 }
@@ -195,7 +213,19 @@ pub(super) fn state(
             problems.add(origin, problem, "keep one of them");
             return None;
         }
-        (Some(state), None) => tree.set("/state", state.value.clone(), state.origin("")),
+        (Some(state), None) => {
+            tree.set("/state", state.value.clone(), state.origin(""));
+            for name in ["STATE_PREFIX", "STATE_DIR"] {
+                if let Some((_, origin)) = var(name) {
+                    let problem = format!("says where the state is kept, beside {}", state.origin(""));
+                    problems.add(
+                        &origin,
+                        problem,
+                        "keep one of them: prefix or dir of the state itself, or the variable",
+                    );
+                }
+            }
+        }
         (None, Some((bucket, origin))) => {
             tree.set("/state", json!({ "type": "s3", "bucket": bucket }), origin.clone());
             if let Some((prefix, origin)) = var("STATE_PREFIX") {

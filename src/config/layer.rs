@@ -83,12 +83,12 @@ pub(super) fn read(input: Input<'_>, problems: &mut Problems) -> Layers {
     match of_event {
         // A payload's source settings replace the deployment's whole.
         Some(given) => layers.use_source_settings(given),
-        None => {
-            if let Some(given) = of_file {
-                layers.use_source_settings(given);
-            }
-            layers.use_source_variables(input.vars);
-        }
+        // So do the variables of a source the document's: a credential never meets a host that it was not written beside.
+        None if layers.has_source_variables(input.vars) => layers.use_source_variables(input.vars),
+        None => match of_file {
+            Some(given) => layers.use_source_settings(given),
+            None => layers.use_source_variables(input.vars),
+        },
     }
     layers
 }
@@ -249,6 +249,11 @@ impl Layers {
             self.single.set(&format!("/sources/0/{name}"), value.clone(), given.origin(&format!("/{key}")));
         }
         self.default_source_type();
+    }
+
+    fn has_source_variables(&self, vars: &dyn Vars) -> bool {
+        let known = find(sources::TABLE, &self.source_type()).map_or(&[][..], |kind| kind.env);
+        known.iter().any(|(name, _)| vars.get(name).is_some())
     }
 
     fn use_source_variables(&mut self, vars: &dyn Vars) {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::secret::Secret;
 use crate::error::ErrorKind;
+use crate::iam::{is_account, is_region};
 
 /// A secret setting: the secret itself, or where it lives. Prints as it is written, and a secret itself as `***`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -69,6 +70,10 @@ impl Reference {
             "env" | "file" if rest.is_empty() => {
                 Err(Unfit::new("is a reference to nothing", "give env:NAME or file:PATH"))
             }
+            // An allow-list of folders would mean nothing.
+            "file" if rest.split('/').any(|part| part == "..") => {
+                Err(Unfit::new("is a path that leads upwards", "give the file's own path, without .."))
+            }
             "env" => Ok(Self::Environment(rest.to_owned())),
             "file" => Ok(Self::File(rest.to_owned())),
             "secretsmanager" if !is_built(prefix) => Err(Unfit::not_built("a secret of AWS Secrets Manager", prefix)),
@@ -126,7 +131,7 @@ impl JsonSchema for Reference {
 fn resource<'a>(arn: &'a str, service: &str) -> Option<&'a str> {
     match arn.splitn(6, ':').collect::<Vec<_>>()[..] {
         ["arn", partition, found, region, account, resource]
-            if found == service && ![partition, region, account].contains(&"") =>
+            if found == service && !partition.is_empty() && is_region(region) && is_account(account) =>
         {
             Some(resource)
         }

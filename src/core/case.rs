@@ -34,6 +34,8 @@ pub(super) struct Case<'a> {
     loads: Vec<(&'a str, f64)>,
     brakes: Vec<(&'a Brake, f64)>,
     all_read: bool,
+    /// Whether one task more is asked for although others have not arrived.
+    probes: bool,
     /// Whether the configuration orders a scale-in although nothing can be read.
     is_ordered_in: bool,
     reasons: Vec<Reason>,
@@ -66,6 +68,7 @@ impl<'a> Case<'a> {
             loads: Vec::new(),
             brakes: Vec::new(),
             all_read: true,
+            probes: false,
             is_ordered_in: false,
             reasons,
         }
@@ -174,6 +177,9 @@ impl<'a> Case<'a> {
             Some(Direction::Out) => self.state.last_out = action(self.base()),
             Some(Direction::In) => self.state.last_in = action(from),
             None => {}
+        }
+        if self.probes && from < to {
+            self.state.shortfall.iter_mut().for_each(|shortfall| shortfall.probed = Some(at));
         }
         self.state.count = Some(to);
         self.state.pending = match from == to {

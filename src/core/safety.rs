@@ -92,8 +92,8 @@ impl Behavior {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
-    /// How long fewer tasks may run than are asked for, without one more running, until scale-out stops, in seconds. 0
-    /// switches the breaker off. Ten minutes: a large image and a slow health check fit.
+    /// How long fewer tasks may run than are asked for (by more than one, and more than one in ten), without one more
+    /// running, until scale-out stops, in seconds. 0 switches the breaker off. Ten minutes: a large image and a slow health check fit.
     #[schemars(range(max = 86_400))]
     pub stuck_secs: u64,
     /// How long the breaker stays open before it lets one more task be asked for, as a probe, in seconds. It closes as

@@ -77,7 +77,7 @@ pub struct LastLoad {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BrakeLoad {
-    /// The last load: finite, at least 0.
+    /// The highest load since it last fell below half of that: finite, at least 0.
     pub load: f64,
     /// When it last grew, if it was seen to grow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,6 +192,10 @@ impl State {
     ///
     /// A cooldown then runs from first sight of the impossible time instead of until that time.
     pub(super) fn pull_back_to(&mut self, now: Timestamp, tolerance: SignedDuration) -> Option<SignedDuration> {
+        for action in [&mut self.last_out, &mut self.last_in].into_iter().flatten() {
+            // Until such a time every scheduled tick would count as one that has acted.
+            action.tick = action.tick.filter(|tick| tick.duration_since(now) <= tolerance);
+        }
         let actions = [&mut self.last_out, &mut self.last_in].into_iter().flatten().map(|action| &mut action.at);
         let intents = self.pending.iter_mut().map(|intent| &mut intent.at);
         let zeros = self.zeros.values_mut().map(|zero| &mut zero.since);

@@ -11,6 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::call::Call;
@@ -81,11 +82,22 @@ impl Health {
     }
 }
 
+/// How many questions are answered at once, so that askers cannot use up the descriptors that ticks need.
+const QUESTIONS: usize = 32;
+
 /// Answers until it is dropped.
 pub(super) async fn serve(listener: TcpListener, health: Arc<Health>) {
+    let questions = Arc::new(Semaphore::new(QUESTIONS));
     loop {
+        let permit = questions.clone().acquire_owned().await.expect("nobody closes it");
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(answer(stream, health.clone()))),
+            Ok((stream, _)) => {
+                let health = health.clone();
+                tokio::spawn(async move {
+                    answer(stream, health).await;
+                    drop(permit);
+                });
+            }
             // Out of file descriptors, most likely, which does not end by asking again at once.
             Err(error) => {
                 tracing::warn!(%error, "a question about health could not be taken");

@@ -29,13 +29,18 @@ pub(super) enum Seen {
 impl Seen {
     pub fn of(tick: &Result<Answer, Failed>) -> Self {
         let records = super::records(tick);
-        let mut kinds = records.iter().flat_map(|record| &record.failures).map(|failure| failure.kind);
-        match kinds.any(|kind| matches!(kind, ErrorKind::Throttled | ErrorKind::Unavailable)) {
-            true => Self::Refused,
-            false if !records.is_empty() && records.iter().all(is_idle) => Self::Idle,
-            false => Self::Busy,
+        // One service whose provider is in trouble does not slow the others down.
+        let (refused, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| is_refused(record));
+        match (refused.is_empty(), others.is_empty()) {
+            (false, true) => Self::Refused,
+            (_, false) if others.iter().all(|record| is_idle(record)) => Self::Idle,
+            _ => Self::Busy,
         }
     }
+}
+
+fn is_refused(record: &Record) -> bool {
+    record.failures.iter().any(|failure| matches!(failure.kind, ErrorKind::Throttled | ErrorKind::Unavailable))
 }
 
 fn is_idle(record: &Record) -> bool {

@@ -91,6 +91,8 @@ impl Place {
         match address.octets() {
             [127, ..] => Self::Loopback,
             [169, 254, ..] => Self::LinkLocal,
+            // Alibaba Cloud's, Azure's and Oracle Cloud's.
+            [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192] => Self::Metadata,
             // 0/8 is this network, 224/4 multicast, 240/4 reserved: <https://www.iana.org/assignments/iana-ipv4-special-registry>.
             [0 | 224.., ..] => Self::Nobody,
             _ => Self::Elsewhere,
@@ -107,9 +109,10 @@ fn is_metadata(address: Ipv6Addr) -> bool {
 /// The IPv4 address that an IPv6 address leads to: mapped, compatible, by NAT64 or by 6to4.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
-        }
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0 | 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))),
         _ => None,
     }
 }

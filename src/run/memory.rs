@@ -56,7 +56,11 @@ impl Memory {
     }
 
     pub(super) fn keep(&self, service: &str, state: &State) {
-        self.with(service, |remembered| remembered.state = Some(state.clone()));
+        self.with(service, |remembered| {
+            remembered.state = Some(state.clone());
+            // A dry run after armed ticks begins with what they did.
+            remembered.rehearsed = None;
+        });
     }
 
     pub(super) fn rehearsed(&self, service: &str) -> Option<State> {

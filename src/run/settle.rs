@@ -68,7 +68,8 @@ pub(super) async fn group(tick: &Tick<'_>, group: Drafted, started: Instant) -> 
         // The core proposes a change without state only where the configuration allows it. It is remembered before it is
         // made: a reply may be lost.
         (false, ..) => {
-            drafts.iter().filter(|draft| draft.is_about_to_act()).for_each(|draft| draft.remember(tick));
+            drafts.iter().for_each(|draft| draft.remember(tick));
+            look_again(tick, &mut drafts).await;
             act(tick, &mut drafts).await;
         }
     }

@@ -71,7 +71,7 @@ pub fn permissions(reference: &Reference, place: &Place) -> Option<Statement> {
     match reference {
         Reference::Text(_) | Reference::Environment(_) | Reference::File(_) => None,
         Reference::SecretsManager { id, .. } => {
-            Some(Statement::allow("ReadSecret", &["secretsmanager:GetSecretValue"], vec![secret_arn(id, place)]))
+            Some(Statement::allow("ReadSecret", &["secretsmanager:GetSecretValue"], secret_arns(id, place)))
         }
         Reference::Ssm(name) => {
             Some(Statement::allow("ReadParameter", &["ssm:GetParameter"], vec![parameter_arn(name, place)]))
@@ -81,12 +81,13 @@ pub fn permissions(reference: &Reference, place: &Place) -> Option<Statement> {
 
 /// Secrets Manager ends each secret's ARN with a hyphen and six characters of its own:
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html>.
-fn secret_arn(id: &str, Place { partition, region, account }: &Place) -> String {
-    let has_suffix = id.rsplit_once('-').is_some_and(|(_, end)| end.len() == 6);
+fn secret_arns(id: &str, Place { partition, region, account }: &Place) -> Vec<String> {
+    let may_be_whole = id.rsplit_once('-').is_some_and(|(_, end)| end.len() == 6);
     match id.starts_with("arn:") {
-        true if has_suffix => id.to_owned(),
-        true => format!("{id}-??????"),
-        false => format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{id}-??????"),
+        // Six letters at the end may also be part of the name.
+        true if may_be_whole => vec![id.to_owned(), format!("{id}-??????")],
+        true => vec![format!("{id}-??????")],
+        false => vec![format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{id}-??????")],
     }
 }
 

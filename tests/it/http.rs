@@ -291,7 +291,11 @@ async fn a_payload_uses_only_the_secrets_that_the_deployment_lists() {
         }
     }
     let token = |reference: &str| json!({ "url": "https://example.com/", "bearer_token": reference });
-    let listed = &[("ALLOWED_SECRETS", "env:ORDERS_*,ssm:/orders/*")];
+    let secrets = ("ALLOWED_SECRETS", "env:ORDERS_*,ssm:/orders/*,file:/run/secrets/*");
+    let listed = &[secrets, ("ALLOWED_SOURCES", "http_json:*/example.com:443")];
+    assert!(configured(&[secrets], &token("env:ORDERS_TOKEN"), true).is_err(), "it could go anywhere");
+    assert!(configured(listed, &token("file:/run/secrets/token"), true).is_ok());
+    assert!(configured(listed, &token("file:/run/secrets/../../proc/self/environ"), true).is_err());
     assert!(configured(listed, &token("env:ORDERS_TOKEN"), true).is_ok());
     assert!(configured(listed, &token("ssm:/orders/token"), true).is_ok());
     assert!(configured(listed, &token("env:PATH"), true).is_err());
@@ -309,6 +313,36 @@ async fn a_payload_uses_only_the_secrets_that_the_deployment_lists() {
         let config = load(Input { vars: &vars, event: &event, in_lambda: false, remote: None });
         assert_eq!(config.is_ok(), accepted, "{env:?} {list}: {config:?}");
     }
+}
+
+#[tokio::test]
+async fn whom_to_trust_is_not_a_payloads_to_say() {
+    let permitted = &[("ALLOW_INSECURE_TLS", "true")];
+    for (key, value) in [("ca", json!("/proc/self/pagemap")), ("insecure_tls", json!(true))] {
+        let mut settings = json!({ "url": "https://example.com/" });
+        settings[key] = value;
+        let refused = configured(permitted, &settings, true).map(|_| ()).expect_err("it is refused");
+        assert!(refused.0[0].path.ends_with(key), "{refused:?}");
+        assert!(configured(permitted, &settings, false).is_ok(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn the_variables_of_a_source_replace_the_documents_whole() {
+    let document = json!({
+        "queue_type": "http_json",
+        "queue_config": { "url": "https://prod.example.com/", "bearer_token": "canary-of-production" },
+    });
+    let document = document.to_string();
+    let vars = [
+        ("ECS_CLUSTER", "prod"),
+        ("SERVICE_NAME", "orders"),
+        ("CONFIG", document.as_str()),
+        ("HTTP_JSON_URL", "https://staging.example.com/"),
+    ];
+    let vars: BTreeMap<_, _> = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let config = load(Input { vars: &vars, event: &json!({}), in_lambda: false, remote: None }).expect("it is valid");
+    assert_eq!(config.services[0].sources[0].section.settings, json!({ "url": "https://staging.example.com/" }));
 }
 
 #[tokio::test]

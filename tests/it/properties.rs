@@ -149,6 +149,8 @@ proptest! {
         past in any_past(),
         at in any::<prop::sample::Index>(),
     ) {
+        // A zero is believed at once here: were a gap taken for one, it must show.
+        let rules = Rules { confirm_zero: ConfirmZero { readings: 1, secs: 0 }, ..rules };
         seen.samples.insert(at.index(seen.samples.len() + 1), unreadable("broken", ErrorKind::Denied));
         let (decision, _) = decide(&rules, &seen, &past, noon());
         // Above the upper bound the count moves to it, which needs no reading.

@@ -149,7 +149,7 @@ proptest! {
     ) {
         let rules = Rules { breaker: Breaker { stuck_secs, probe_secs }, priority_override: PriorityOverride::Always, ..rules };
         let rules = Rules { bounds: tidegate::core::Bounds { min: 0, max: u32::MAX }, ..rules };
-        let (mut world, mut past, mut at) = (seen(running + 10, vec![waiting("queue", 100_000)]), crate::support::rested(), 0.0);
+        let (mut world, mut past, mut at) = (seen(2 * running + 10, vec![waiting("queue", 100_000)]), crate::support::rested(), 0.0);
         world.status.running = running;
         let mut raises = Vec::new();
         for pace in paces {

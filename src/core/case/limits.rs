@@ -49,8 +49,8 @@ impl Case<'_> {
                 self.reasons.push(Reason::IntentReplayed { announced: intent.to, to: self.wanted });
             }
             None if has_priority => self.reasons.push(Reason::PriorityOverride { added }),
-            // What waits in front of a service without tasks waits for somebody to wake it.
-            None if self.current == 0 => {}
+            // What waits in front of a service without tasks waits for somebody to wake it, and a probe has a pace of its own.
+            None if self.current == 0 || self.probes => {}
             None => {
                 let remaining_secs = self.remaining_secs(since, cooldown);
                 let wanted = self.hold();

@@ -41,8 +41,16 @@ impl Case<'_> {
         }
         self.state.last_loads = match fallback.behavior {
             Behavior::LastKnown => {
-                let known = |&(source, load): &(&str, f64)| (source.to_owned(), LastLoad { load, at: self.now });
-                self.loads.iter().map(known).collect()
+                let mut known = std::mem::take(&mut self.state.last_loads);
+                known.retain(|source, _| self.seen.samples.iter().any(|sample| sample.source == *source));
+                for &(source, load) in &self.loads {
+                    // Renewed when it changes or grows old, so that a steady load is not written at every tick.
+                    let is_new = |last: &LastLoad| last.load != load || !self.is_within(last.at, fallback.for_secs / 4);
+                    if known.get(source).is_none_or(is_new) {
+                        known.insert(source.to_owned(), LastLoad { load, at: self.now });
+                    }
+                }
+                known
             }
             _ => Default::default(),
         };
@@ -139,12 +147,14 @@ impl Case<'_> {
 
     /// Asks for no more tasks when those that were asked for do not come, except for one now and then as a probe.
     pub(in crate::core) fn stop_asking_for_tasks_that_do_not_arrive(&mut self) {
-        let (breaker, running, now) = (self.rules.breaker, self.seen.status.running, self.now);
-        if breaker.stuck_secs == 0 || self.current <= running {
+        let (breaker, running) = (self.rules.breaker, self.seen.status.running);
+        // One task, or one in ten, is always about to be replaced somewhere.
+        let tolerated = (self.current / 10).max(1);
+        if breaker.stuck_secs == 0 || self.current.saturating_sub(running) <= tolerated {
             self.state.shortfall = None;
             return;
         }
-        let begin = Shortfall { since: now, running, probed: None };
+        let begin = Shortfall { since: self.now, running, probed: None };
         let shortfall = match self.state.shortfall.take() {
             Some(shortfall) if running <= shortfall.running => shortfall,
             _ => begin,
@@ -155,12 +165,12 @@ impl Case<'_> {
             None => !self.is_within(shortfall.since, breaker.stuck_secs.saturating_add(breaker.probe_secs)),
         };
         let for_secs = self.secs_since(shortfall.since);
-        let shortfall = self.state.shortfall.insert(shortfall);
+        self.state.shortfall = Some(shortfall);
         if !is_open || self.wanted <= self.current {
             return;
         }
         if probe_is_due {
-            shortfall.probed = Some(now);
+            self.probes = true;
             let wanted = std::mem::replace(&mut self.wanted, self.current.saturating_add(1));
             self.reasons.push(Reason::Probe { wanted });
         } else {
@@ -191,10 +201,12 @@ impl Case<'_> {
     fn growth(&mut self, source: &str, load: f64) -> Option<jiff::Timestamp> {
         let first = BrakeLoad { load, grown: None };
         let last = self.state.brake_loads.entry(source.to_owned()).or_insert(first);
+        // Counts are approximate: what falls a little and comes back has not grown.
         if last.load < load {
-            last.grown = Some(self.now);
+            *last = BrakeLoad { load, grown: Some(self.now) };
+        } else if load < last.load / 2.0 {
+            last.load = load;
         }
-        last.load = load;
         last.grown
     }
 

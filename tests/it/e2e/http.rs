@@ -158,17 +158,23 @@ async fn an_endless_or_slow_answer_costs_neither_memory_nor_the_deadline() {
 async fn certificates_that_are_not_verified_are_warned_of_at_each_tick() {
     let world = World::ministack(10).await;
     let server = HttpServer::with_tls(Reply::json(0)).await;
-    let more = [("ALLOW_INSECURE_TLS", "true"), ("DRY_RUN", "true")];
-    let function = function(&world, &server.url(), &more).await;
     let settings = json!({ "url": server.url(), "insecure_tls": true });
-    let payload = json!({ "config": { "queue_config": settings } });
+    let document = json!({ "queue_type": "http_json", "queue_config": settings }).to_string();
+    let more = [
+        ("ALLOW_LOCAL_ADDRESSES", "true"),
+        ("ALLOW_INSECURE_TLS", "true"),
+        ("DRY_RUN", "true"),
+        ("CONFIG", &*document),
+    ];
+    let unverified = world.function(&world.env(&world.url(), &more)).await;
     for tick in 1..=2 {
-        let answer = function.invoke(&payload, TIMEOUT_MS).await.expect_ok();
+        let answer = unverified.invoke(json!({}), TIMEOUT_MS).await.expect_ok();
         assert!(answer["records"][0]["warnings"].to_string().contains("does not verify certificates"), "{answer}");
-        let warned = function.stderr().lines().filter(|line| line.contains("does not verify certificates")).count();
+        let warned = unverified.stderr().lines().filter(|line| line.contains("does not verify certificates")).count();
         assert_eq!(warned, tick);
     }
-    let (kind, message) = function.invoke(json!({}), TIMEOUT_MS).await.expect_error();
+    let verified = function(&world, &server.url(), &[("DRY_RUN", "true")]).await;
+    let (kind, message) = verified.invoke(json!({}), TIMEOUT_MS).await.expect_error();
     assert_eq!(kind, "Unavailable", "{message}");
 }
 

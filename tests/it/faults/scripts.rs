@@ -100,6 +100,14 @@ fn lies(action: &str) -> Vec<Fault> {
             |answer| with(answer, &[], "services", json!([])),
             |answer| with(answer, &[], "seq", json!(-1)),
         ],
+        "ListTasks" => {
+            &[|answer| without(answer, &[], "taskArns"), |answer| with(answer, &[], "taskArns", json!(null))]
+        }
+        "GetTaskProtection" => &[
+            |answer| without(answer, &[], "protectedTasks"),
+            |answer| without(answer, &["protectedTasks", "0"], "protectionEnabled"),
+            |answer| with(answer, &[], "protectedTasks", json!([])),
+        ],
         "GetQueueUrl" => {
             &[|answer| without(answer, &[], "QueueUrl"), |answer| with(answer, &[], "QueueUrl", json!(""))]
         }
@@ -200,6 +208,8 @@ fn scale_ins(script: &Script, ticks: &[Vec<Call>]) -> usize {
                 sound("GetQueueAttributes", 1);
                 sound("DescribeServices", 2);
                 sound("S3.GetObject", 1);
+                sound("ListTasks", 1);
+                sound("GetTaskProtection", 1);
                 let announced = calls[..number].iter().any(|call| call.is("S3.PutObject") && call.status == Some(200));
                 assert!(announced, "{script:?}: {asked} tasks without an announcement: {calls:#?}");
                 found += 1;
@@ -247,6 +257,16 @@ async fn no_fault_in_asking_for_the_account_scales_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_fault_in_reading_a_status_scales_in() {
     a_fault_never_scales_in("DescribeServices").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fault_in_listing_tasks_scales_in() {
+    a_fault_never_scales_in("ListTasks").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fault_in_reading_task_protection_scales_in() {
+    a_fault_never_scales_in("GetTaskProtection").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
