@@ -132,11 +132,23 @@ proptest! {
     }
 
     #[test]
-    fn scale_to_zero_goes_by_way_of_one(rules in any_rules(), mut seen in any_seen(), past in any_past()) {
-        let rules = Rules { bounds: tidegate::core::Bounds { min: 0, max: 500 }, min_remaining_fraction: 0.0, ..rules };
-        seen.status.desired = seen.status.desired.max(2);
-        let (decision, _) = decide(&rules, &seen, &past, noon());
-        prop_assert!(0 < decision.desired, "{decision:?}");
+    fn scale_to_zero_goes_by_way_of_one(rules in any_rules(), current in 2..300_u32) {
+        // Nothing else stands in the way.
+        let rules = Rules {
+            bounds: tidegate::core::Bounds { min: 0, max: 500 },
+            min_remaining_fraction: 0.0,
+            confirm_zero: ConfirmZero { readings: 1, secs: 0 },
+            ..rules
+        };
+        let mut world = seen(current, vec![queue(0, 0)]);
+        let (first, state) = decide(&rules, &world, &crate::support::rested(), noon());
+        prop_assert!(0 < first.desired, "{first:?}");
+        if first.desired == 1 {
+            world = carried_out(&world, &first);
+            let later = noon_plus(86_400.0);
+            let (second, _) = decide_at(&rules, &world, &Past::Known(confirmed(state)), later);
+            prop_assert_eq!(second.desired, 0);
+        }
     }
 
     #[test]
