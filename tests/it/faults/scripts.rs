@@ -162,6 +162,8 @@ fn slow_scripts(action: &'static str) -> Vec<Script> {
 async fn play(script: &Script) -> (Cloud, Vec<Vec<Call>>) {
     let cloud = Cloud::start(if script.is_full { 5_000 } else { 0 }, DESIRED).await;
     cloud.rest(&[ORDERS]);
+    let tasks = (0..DESIRED).map(|number| (format!("{number:032}"), false)).collect();
+    cloud.service(ORDERS, |service| service.tasks = tasks);
     cloud.fail_from(script.action, script.nth, script.times, script.fault.clone());
     let vars: BTreeMap<_, _> = cloud.env(&[("SQS_QUEUE_URL", ORDERS)]).into_iter().collect();
     let config =
