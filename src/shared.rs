@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Network, Vars};
+use crate::config::{Config, Vars};
 use crate::error::Result;
 use crate::secrets::{Places, Secrets};
 
@@ -40,7 +40,7 @@ impl Shared {
     }
 
     #[cfg(feature = "aws")]
-    fn over(vars: Arc<dyn Vars>, aws: crate::aws::Aws, region: &str, network: &Network) -> Self {
+    fn over(vars: Arc<dyn Vars>, aws: crate::aws::Aws, region: &str, network: &crate::config::Network) -> Self {
         let _ = network;
         let places = Places {
             vars,
@@ -89,7 +89,7 @@ impl Shared {
     #[cfg(any(test, fuzzing))]
     pub fn for_wire(endpoint: &str) -> Self {
         let vars = Arc::new(std::collections::BTreeMap::<String, String>::new());
-        let network = Network { local_addresses: true, plain_http: true, ..Network::default() };
+        let network = crate::config::Network { local_addresses: true, plain_http: true, ..Default::default() };
         #[cfg(feature = "aws")]
         return Self::over(vars, crate::aws::Aws::for_wire(endpoint), "us-east-1", &network);
         #[cfg(not(feature = "aws"))]
