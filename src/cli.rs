@@ -1,5 +1,6 @@
 //! The command `tidegate`: the same code as the function, by hand.
 
+mod reading;
 mod scenario;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::remote::{self, Remote};
 use crate::secrets;
 use crate::shared::Shared;
 
+pub use reading::{SourceReading, read_source};
 pub use scenario::{Scenario, play};
 
 /// Keeps the number of workers equal to the work.
@@ -68,6 +70,12 @@ enum Verb {
     Decide {
         /// The scenario: a file, or - for standard input.
         file: PathBuf,
+    },
+    /// Read one source once, and print what it says, how long it took and which permissions it needs.
+    Read {
+        /// The source: a file, - for standard input, a JSON object, or KEY=VALUE for each setting, such as type=sqs.
+        #[arg(required = true)]
+        source: Vec<String>,
     },
     /// Check the configuration and say everything that is wrong with it, without a call to anybody but the one for a document that CONFIG names in S3 or SSM.
     Validate {
@@ -134,6 +142,10 @@ impl Command {
             Verb::Decide { file } => {
                 let scenario = read_json(&file)?;
                 pretty(&play(&scenario, &file.display().to_string())?)
+            }
+            Verb::Read { source } => {
+                let (settings, from) = reading::settings(&source)?;
+                pretty(&json!(read_source(settings, &from, Arc::new(Environment)).await?))
             }
             Verb::Validate { file, in_lambda } => validate(file, in_lambda).await,
             Verb::Schema => pretty(&config::schema::document()),

@@ -27,7 +27,7 @@ pub mod handler;
 pub mod iam;
 pub mod logging;
 mod looping;
-#[cfg(feature = "http_json")]
+#[cfg(any(feature = "http", feature = "tcp"))]
 mod net;
 pub mod notifiers;
 pub mod pace;

@@ -14,8 +14,10 @@ pub struct Shared {
     secrets: Secrets,
     #[cfg(feature = "aws")]
     pub(crate) aws: crate::aws::Aws,
-    #[cfg(feature = "http_json")]
+    #[cfg(feature = "http")]
     pub(crate) http: Arc<crate::net::Http>,
+    #[cfg(feature = "tcp")]
+    pub(crate) tcp: crate::net::Tcp,
 }
 
 impl Shared {
@@ -33,8 +35,10 @@ impl Shared {
             Self {
                 region: config.region.clone(),
                 secrets: Secrets::new(Places { vars }),
-                #[cfg(feature = "http_json")]
+                #[cfg(feature = "http")]
                 http: crate::net::Http::new(&config.network).into(),
+                #[cfg(feature = "tcp")]
+                tcp: crate::net::Tcp::new(&config.network),
             }
         }
     }
@@ -51,8 +55,10 @@ impl Shared {
             region: region.to_owned(),
             secrets: Secrets::new(places),
             aws,
-            #[cfg(feature = "http_json")]
+            #[cfg(feature = "http")]
             http: crate::net::Http::new(network).into(),
+            #[cfg(feature = "tcp")]
+            tcp: crate::net::Tcp::new(network),
         }
     }
 
@@ -67,9 +73,11 @@ impl Shared {
         let same_profile = self.aws.profile == config.profile;
         #[cfg(not(feature = "aws"))]
         let same_profile = true;
-        #[cfg(feature = "http_json")]
+        #[cfg(feature = "http")]
         let same_network = *self.http.network() == config.network;
-        #[cfg(not(feature = "http_json"))]
+        #[cfg(all(feature = "tcp", not(feature = "http")))]
+        let same_network = *self.tcp.network() == config.network;
+        #[cfg(not(any(feature = "http", feature = "tcp")))]
         let same_network = true;
         self.region == config.region && same_profile && same_network
     }
@@ -98,8 +106,10 @@ impl Shared {
             Self {
                 region: "us-east-1".to_owned(),
                 secrets: Secrets::new(Places { vars }),
-                #[cfg(feature = "http_json")]
+                #[cfg(feature = "http")]
                 http: crate::net::Http::new(&network).into(),
+                #[cfg(feature = "tcp")]
+                tcp: crate::net::Tcp::new(&network),
             }
         }
     }

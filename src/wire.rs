@@ -12,6 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Contract {
     /// Over the network: the settings for an endpoint, and the provider's answers.
     Wire { settings: fn(&str) -> Value, reply: fn(Scene, &Request) -> Reply },
+    /// Over the network by a protocol of its own: the settings for a host and a port of this machine, without TLS. What the
+    /// provider answers is shown by a real one, in `tests/it/sources`.
+    Stream { settings: fn(&str, u16) -> Value },
     /// Without a network: the settings for a private folder.
     Local { settings: fn(&Path) -> Value },
 }
@@ -127,6 +130,18 @@ impl Wire {
         Self { endpoint, requests }
     }
 
+    /// The same for any protocol: whatever comes in, the connection is closed, stays silent, or has zeros without end.
+    pub async fn play_bytes(scene: Scene) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve_bytes(stream, scene));
+            }
+        });
+        Self { endpoint, requests: Arc::default() }
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("no test panics while it holds the log").clone()
     }
@@ -155,6 +170,18 @@ async fn serve(
         if stream.write_all(&answer).await.is_err() {
             return;
         }
+    }
+}
+
+async fn serve_bytes(mut stream: TcpStream, scene: Scene) {
+    let mut bytes = Vec::new();
+    // Some clients wait for the server's first word.
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(50), stream.read_buf(&mut bytes)).await;
+    match scene {
+        Scene::Cut => {}
+        Scene::Silent => std::future::pending().await,
+        Scene::Endless => while stream.write_all(&[b'0'; 0x1000]).await.is_ok() {},
+        other => panic!("{other:?} takes a protocol"),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::deployment::{Deployment, network, refuse_unlisted, state};
+use super::env::Vars;
 use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
@@ -15,7 +16,7 @@ use crate::adapter::{Absent, Entry, Section, find};
 use crate::core::Rules;
 use crate::error::ErrorKind;
 use crate::iam::is_region;
-use crate::{sources, targets};
+use crate::{sources, stores, targets};
 
 pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -> Result<Config, Problems> {
     let text = |pointer: &str| layers.top.value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
@@ -59,6 +60,42 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
         }
         _ => Err(problems),
     }
+}
+
+pub(super) fn one_source(
+    settings: Value,
+    from: &str,
+    vars: &dyn Vars,
+    mut problems: Problems,
+) -> Result<(Config, NamedSource), Problems> {
+    let origin = Origin::new(&Layer::File(from.to_owned()), "source");
+    if settings.get("type").and_then(Value::as_str).is_none() {
+        problems.add(&origin, "names no type of source", "give type, such as sqs; `tidegate sources` lists all");
+        return Err(problems);
+    }
+    let mut tree = Tree::empty();
+    tree.set("/source", settings, origin);
+    let given = tree.value.pointer_mut("/source").and_then(|it| it.as_object_mut()?.remove("name"));
+    let section = section(&tree, "/source", sources::TABLE, &Deployment::default(), &mut problems);
+    let memory = Tree::from(json!({ "state": { "type": "memory" } }), Origin::new(&Layer::Default, "state"));
+    let state = self::section(&memory, "/state", stores::TABLE, &Deployment::default(), &mut problems);
+    let network = network(vars, &mut problems);
+    let (Some(section), Some(state), true) = (section, state, problems.0.is_empty()) else { return Err(problems) };
+    let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
+    let config = Config {
+        services: Vec::new(),
+        state,
+        dry_run: true,
+        max_event_age_secs: DEFAULT_MAX_EVENT_AGE_SECS,
+        region: vars.get("AWS_REGION").unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+        profile: vars.get("SSO_PROFILE"),
+        endpoint: vars.get("AWS_ENDPOINT_URL"),
+        fleet: None,
+        intervals: None,
+        document: None,
+        network,
+    };
+    Ok((config, NamedSource { name, section }))
 }
 
 pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Result<Rules, Problems> {

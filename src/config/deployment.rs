@@ -96,11 +96,16 @@ impl Deployment {
         // A secret goes to whatever the payload names, so that what it may name must be said too.
         let is_ours = |(_, from): &(Vec<String>, Origin)| from.layer != Layer::Event;
         let by_deployment = self.secrets.iter().any(is_ours) && self.sources.iter().any(is_ours);
+        let is_open = is_without_tls(given);
         for (below, text) in secrets_in(schema, given) {
             let at = settings.origin(&format!("{pointer}{below}"));
             let is_listed = |(patterns, _): &(Vec<String>, _)| patterns.iter().any(|pattern| matches(pattern, text));
             let is_plain = matches!(Reference::read(text), Ok(Reference::Text(_)));
             let permitted = by_deployment && self.secrets.iter().all(is_listed);
+            if at.layer == Layer::Event && !is_plain && permitted && is_open {
+                let remedy = "leave TLS on, or configure the source in the deployment";
+                problems.add(&at, "would be sent without TLS, which is not for a payload", remedy);
+            }
             if at.layer == Layer::Event && !is_plain && !permitted {
                 let remedy = "list it in ALLOWED_SECRETS, and where it may go in ALLOWED_SOURCES, of the deployment";
                 problems.add(&at, "refers to a secret that a payload may not use", remedy);
@@ -123,6 +128,13 @@ impl Deployment {
             problems.add(&at, "is not for a payload", "configure the source in the deployment, or give a ca");
         }
     }
+}
+
+/// Whether a source's settings turn TLS off, by `use_ssl` or by the scheme of a URL.
+fn is_without_tls(settings: &Value) -> bool {
+    let scheme = settings["url"].as_str().and_then(|url| url.split_once("://")).map(|(scheme, _)| scheme);
+    let is_open = |scheme: &str| ["http", "redis", "amqp", "postgres", "postgresql", "mysql"].contains(&scheme);
+    settings["use_ssl"] == false || scheme.is_some_and(|scheme| is_open(&scheme.to_ascii_lowercase()))
 }
 
 fn narrow(

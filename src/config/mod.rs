@@ -137,6 +137,20 @@ pub fn load(input: Input<'_>) -> Result<Config, Problems> {
     check::config(layers, input, problems)
 }
 
+/// Reads and checks one source by itself, `{"type": …}` and its settings, with a configuration around it that scales nothing.
+/// The environment says where AWS is and what may be connected to; its allow-lists are for ticks.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn load_source(settings: Value, from: &str, vars: &dyn Vars) -> Result<(Config, NamedSource), Problems> {
+    let mut problems = Problems::default();
+    if let Some(problem) = limits::problem(&settings) {
+        problems.0.push(problem);
+        return Err(problems);
+    }
+    check::one_source(settings, from, vars, problems)
+}
+
 /// Reads and checks the rules of a scenario: a service of the full form, or the short form, of which target and source
 /// may be left out.
 ///

@@ -2,9 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+#[cfg(feature = "http")]
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::Host;
+
+use crate::config::Network;
 
 /// Which addresses may be connected to. It is the resolver of the clients, so that what it checked is what is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,26 +31,53 @@ impl fmt::Display for NotPermitted {
 
 impl Error for NotPermitted {}
 
+#[cfg(feature = "http")]
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = *self;
         Box::pin(async move {
-            let (mut permitted, mut refused) = (Vec::new(), None);
-            for address in tokio::net::lookup_host((name.as_str(), 0)).await? {
-                match guard.refusal(address.ip()) {
-                    Some(why) => refused = Some(why),
-                    None => permitted.push(address),
-                }
-            }
-            match refused.filter(|_| permitted.is_empty()) {
-                Some(why) => Err(NotPermitted(why).into()),
-                None => Ok(Box::new(permitted.into_iter()) as Addrs),
-            }
+            let permitted = guard.addresses(name.as_str(), 0).await??;
+            Ok(Box::new(permitted.into_iter()) as Addrs)
         })
     }
 }
 
 impl Guard {
+    /// What the deployment permits on a port. The Runtime API is on this machine: on its port nothing of this machine may
+    /// be asked, whatever is permitted.
+    pub fn of(network: &Network, port: Option<u16>) -> Self {
+        let runtime_api = network.runtime_api.as_deref().and_then(|address| address.rsplit_once(':'));
+        let here = runtime_api.filter(|(_, its)| its.parse().ok() == port);
+        match here {
+            Some((host, _)) => Self { loopback: false, never: host.trim_matches(['[', ']']).parse().ok() },
+            None => Self { loopback: network.local_addresses, never: None },
+        }
+    }
+
+    /// The addresses of a host that may be connected to.
+    pub async fn addresses(self, host: &str, port: u16) -> std::io::Result<Result<Vec<SocketAddr>, NotPermitted>> {
+        let (mut permitted, mut refused) = (Vec::new(), None);
+        for address in tokio::net::lookup_host((host, port)).await? {
+            match self.refusal(address.ip()) {
+                Some(why) => refused = Some(why),
+                None => permitted.push(address),
+            }
+        }
+        Ok(match refused.filter(|_| permitted.is_empty()) {
+            Some(why) => Err(NotPermitted(why)),
+            None => Ok(permitted),
+        })
+    }
+
+    /// Why a host that is an address is not to be connected to, if it is not.
+    pub fn refusal_of_literal<S>(self, host: &Host<S>) -> Option<String> {
+        match host {
+            Host::Ipv4(address) => self.refusal(IpAddr::V4(*address)),
+            Host::Ipv6(address) => self.refusal(IpAddr::V6(*address)),
+            Host::Domain(_) => None,
+        }
+    }
+
     /// Why an address is not to be connected to, if it is not.
     pub fn refusal(self, address: IpAddr) -> Option<String> {
         if self.never.is_some_and(|never| never.to_canonical() == address.to_canonical()) {

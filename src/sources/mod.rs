@@ -72,6 +72,13 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("heroku_router", &[], &[]),
     planned("temporal", &[], &[]),
     planned("payload", &[], &[]),
+    planned("schedule", &["cron"], &[]),
+    planned("postgres", &["postgresql"], &[]),
+    planned("mysql", &["mariadb"], &[]),
+    planned("nats", &["nats_jetstream"], &[]),
+    planned("github_actions", &["github_runner"], &[]),
+    planned("buildkite", &[], &[]),
+    planned("command", &["exec"], &[]),
 ];
 
 const fn planned(

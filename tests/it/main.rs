@@ -12,6 +12,7 @@ mod properties;
 mod safety;
 mod scenarios;
 mod soak;
+mod sources;
 mod support;
 mod tidy;
 mod vectors;

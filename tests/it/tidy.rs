@@ -192,7 +192,7 @@ fn the_readmes_promises_name_tests_that_exist() {
     assert!(10 <= named, "only {named} tests are named");
 }
 
-fn names_of_tests() -> BTreeSet<String> {
+pub fn names_of_tests() -> BTreeSet<String> {
     let mut tests = BTreeSet::new();
     for file in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
         let text = fs::read_to_string(&file).expect("it can be read");

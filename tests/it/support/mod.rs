@@ -6,6 +6,8 @@ pub mod emulator;
 pub mod http;
 pub mod proxy;
 pub mod runtime_api;
+pub mod servers;
+pub mod source;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

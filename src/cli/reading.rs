@@ -1,0 +1,111 @@
+//! `tidegate read`: one reading of one source, with what it took.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::{read_json, statements_of};
+use crate::call::Call;
+use crate::clock::{Clock, System, budget};
+use crate::config::{self, Vars};
+use crate::core::Amount;
+use crate::error::{Error, ErrorKind, Result};
+use crate::iam::Place;
+use crate::shared::Shared;
+
+/// One reading of one source.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceReading {
+    /// The source's name.
+    pub source: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What its settings name.
+    pub reads: Vec<String>,
+    /// When the provider took the number, where it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Timestamp>,
+    /// The number or numbers. What the provider cannot tell is absent.
+    #[serde(flatten)]
+    pub amount: Amount,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// The IAM actions that these settings need.
+    pub permissions: BTreeSet<&'static str>,
+}
+
+/// Reads one source once.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for settings that are wrong, or the source's own.
+pub async fn read_source(settings: Value, from: &str, vars: Arc<dyn Vars>) -> Result<SourceReading> {
+    let (config, source) = config::load_source(settings, from, vars.as_ref()).map_err(Error::from)?;
+    let kind = source.section.kind;
+    let place = Place::new(&config.region, "123456789012");
+    let permissions = statements_of(&source.section, &place)?;
+    let reads = (kind.identities)(&source.section.settings, &config.region);
+    let shared = Shared::new(&config, vars, None).await;
+    let began = Instant::now();
+    let call = Call::within(budget(None, System.now()));
+    let during = format!("reading source {:?}", source.name);
+    let found = call.run(&during, async { source.section.build(&shared)?.read().await }).await?;
+    Ok(SourceReading {
+        source: source.name,
+        kind: kind.name,
+        reads: reads.iter().map(ToString::to_string).collect(),
+        taken_at: found.taken_at,
+        amount: found.amount,
+        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        permissions: permissions.into_iter().flat_map(|statement| statement.action).collect(),
+    })
+}
+
+/// The settings that a command line gives: a file or `-`, a JSON object, or `type=redis queue_key=orders …`, in which a
+/// value that is JSON is that.
+pub(super) fn settings(given: &[String]) -> Result<(Value, String)> {
+    match given {
+        [one] if one.trim_start().starts_with('{') => {
+            let document = config::parse_document("the command line", one);
+            let document =
+                document.map_err(|cause| Error::new(ErrorKind::Config, "reading the command line", cause))?;
+            Ok((document, "the command line".to_owned()))
+        }
+        [one] if !one.contains('=') => Ok((read_json(&one.into())?, one.clone())),
+        pairs => {
+            let mut object = Map::new();
+            for pair in pairs {
+                let Some((key, text)) = pair.split_once('=') else {
+                    let cause = "give a file, a JSON object, or KEY=VALUE for each setting, such as type=sqs";
+                    return Err(Error::new(ErrorKind::Config, format!("reading {:?}", pair), cause));
+                };
+                let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+                object.insert(key.to_owned(), value);
+            }
+            Ok((Value::Object(object), "the command line".to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_come_as_pairs_or_as_a_document() {
+        let read = |given: &[&str]| settings(&given.iter().map(|&one| one.to_owned()).collect::<Vec<_>>());
+        let expected = json!({ "type": "redis", "port": 6380, "use_ssl": false, "queue_key": "a=b" });
+        let pairs = ["type=redis", "port=6380", "use_ssl=false", "queue_key=a=b"];
+        assert_eq!(read(&pairs).expect("pairs").0, expected);
+        assert_eq!(read(&[&expected.to_string()]).expect("a document").0, expected);
+        for wrong in [&["type=redis", "port"][..], &["no-such-file"], &["{"]] {
+            assert_eq!(read(wrong).expect_err("it is wrong").kind(), ErrorKind::Config, "{wrong:?}");
+        }
+    }
+}
