@@ -308,7 +308,8 @@ impl Host {
             Some(shared) => shared.clone(),
             None => {
                 self.memory.forget_store();
-                shared.insert(Arc::new(Shared::new(config, self.vars.clone(), function_arn).await)).clone()
+                let new = Shared::new(config, self.vars.clone(), function_arn).await.with_clock(self.clock.clone());
+                shared.insert(Arc::new(new)).clone()
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock::{Clock, System};
 use crate::config::{Config, Vars};
 use crate::error::Result;
 use crate::secrets::{Places, Secrets};
@@ -11,6 +12,9 @@ use crate::secrets::{Places, Secrets};
 pub struct Shared {
     /// The region of what states none.
     pub region: String,
+    /// The time, for what depends on it: a signature's date, a schedule. Readings that say when they were taken need no clock.
+    #[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs it"))]
+    pub(crate) clock: Arc<dyn Clock>,
     secrets: Secrets,
     #[cfg(feature = "aws")]
     pub(crate) aws: crate::aws::Aws,
@@ -34,6 +38,7 @@ impl Shared {
             let _ = function_arn;
             Self {
                 region: config.region.clone(),
+                clock: Arc::new(System),
                 secrets: Secrets::new(Places { vars }),
                 #[cfg(feature = "http")]
                 http: crate::net::Http::new(&config.network).into(),
@@ -53,6 +58,7 @@ impl Shared {
         };
         Self {
             region: region.to_owned(),
+            clock: Arc::new(System),
             secrets: Secrets::new(places),
             aws,
             #[cfg(feature = "http")]
@@ -60,6 +66,13 @@ impl Shared {
             #[cfg(feature = "tcp")]
             tcp: crate::net::Tcp::new(network),
         }
+    }
+
+    /// The same by another clock.
+    #[must_use]
+    pub(crate) fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// The secrets that settings refer to. A clone shares them, for adapters to keep.
@@ -105,6 +118,7 @@ impl Shared {
             let _ = (endpoint, &network);
             Self {
                 region: "us-east-1".to_owned(),
+                clock: Arc::new(System),
                 secrets: Secrets::new(Places { vars }),
                 #[cfg(feature = "http")]
                 http: crate::net::Http::new(&network).into(),
