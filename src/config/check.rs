@@ -1,5 +1,7 @@
 //! Checks what the layers say and turns it into a [`Config`], collecting every problem on the way.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::deployment::{Deployment, network, refuse_unlisted, state};
@@ -9,14 +11,15 @@ use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::rules::{rules, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
+use super::sources::Sources;
 use super::{
     Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Input, Location, NamedSource, Reference, Service, secrets_in,
 };
-use crate::adapter::{Absent, Entry, Section, find};
+use crate::adapter::{Absent, Entry, Identity, Section, find};
 use crate::core::Rules;
 use crate::error::ErrorKind;
 use crate::iam::is_region;
-use crate::{sources, stores, targets};
+use crate::{stores, targets};
 
 pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -> Result<Config, Problems> {
     let text = |pointer: &str| layers.top.value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
@@ -29,7 +32,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
         return Err(problems);
     }
     let deployment = Deployment::read(&layers, &mut problems);
-    let services = services(&layers, &deployment, &region, &mut problems);
+    let services = services(&layers, &deployment, input.vars, &region, &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
     let intervals = intervals(input.vars, &mut problems);
     let network = network(input.vars, &mut problems);
@@ -75,13 +78,20 @@ pub(super) fn one_source(
     }
     let mut tree = Tree::empty();
     tree.set("/source", settings, origin);
-    let given = tree.value.pointer_mut("/source").and_then(|it| it.as_object_mut()?.remove("name"));
-    let section = section(&tree, "/source", sources::TABLE, &Deployment::default(), &mut problems);
+    let deployment = Deployment::default();
+    let mut sources = Sources {
+        deployment: &deployment,
+        vars,
+        target: None,
+        is_alone: true,
+        found: Vec::new(),
+        weights: BTreeMap::new(),
+    };
+    let source = sources.read(&tree, "/source", &mut problems);
     let memory = Tree::from(json!({ "state": { "type": "memory" } }), Origin::new(&Layer::Default, "state"));
-    let state = self::section(&memory, "/state", stores::TABLE, &Deployment::default(), &mut problems);
+    let state = section(&memory, "/state", stores::TABLE, &deployment, &mut problems);
     let network = network(vars, &mut problems);
-    let (Some(section), Some(state), true) = (section, state, problems.0.is_empty()) else { return Err(problems) };
-    let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
+    let (Some(source), Some(state), true) = (source, state, problems.0.is_empty()) else { return Err(problems) };
     let config = Config {
         services: Vec::new(),
         state,
@@ -95,7 +105,7 @@ pub(super) fn one_source(
         document: None,
         network,
     };
-    Ok((config, NamedSource { name, section }))
+    Ok((config, source))
 }
 
 pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Result<Rules, Problems> {
@@ -123,7 +133,13 @@ pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Resul
     }
 }
 
-fn services(layers: &Layers, deployment: &Deployment, region: &str, problems: &mut Problems) -> Vec<Service> {
+fn services(
+    layers: &Layers,
+    deployment: &Deployment,
+    vars: &dyn Vars,
+    region: &str,
+    problems: &mut Problems,
+) -> Vec<Service> {
     let trees = match &layers.services {
         Some(list) => {
             for origin in &layers.single_origins {
@@ -138,7 +154,7 @@ fn services(layers: &Layers, deployment: &Deployment, region: &str, problems: &m
         None => vec![single(layers, problems)],
     };
     let context =
-        Context { deployment, region, single: layers.services.is_none(), source_misspelt: layers.source_misspelt };
+        Context { deployment, vars, region, single: layers.services.is_none(), source_misspelt: layers.source_misspelt };
     let trees = trees.into_iter().map(|tree| over_defaults(&layers.defaults, tree));
     let services: Vec<_> = trees.map(|tree| (context.service(&tree, problems), tree)).collect();
     refuse_twins(&services, problems);
@@ -219,6 +235,7 @@ fn brakes_are_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], probl
 
 struct Context<'a> {
     deployment: &'a Deployment,
+    vars: &'a dyn Vars,
     region: &'a str,
     /// Whether the service was given in the short form.
     single: bool,
@@ -235,9 +252,10 @@ impl Context<'_> {
             let origin = self.blame(tree, "/target", &["cluster", "service"]);
             refuse_unlisted(identity, &self.deployment.targets, "allowed_targets", &origin, problems);
         }
-        let sources = self.sources(tree, problems);
-        let rules = rules(tree, self.deployment, problems);
-        if let Some(rules) = &rules {
+        let Sources { found: sources, weights, .. } = self.sources(tree, identity.as_ref(), problems);
+        let mut rules = rules(tree, self.deployment, problems);
+        if let Some(rules) = &mut rules {
+            rules.weights.extend(weights);
             brakes_are_sources(tree, rules, &sources, problems);
         }
         let name = tree.value["name"].as_str()?.to_owned();
@@ -256,42 +274,23 @@ impl Context<'_> {
         by_payload.or_else(|| given().next_back()).unwrap_or_else(|| tree.origin(whole))
     }
 
-    fn sources(&self, tree: &Tree, problems: &mut Problems) -> Vec<NamedSource> {
+    fn sources<'b>(&'b self, tree: &Tree, target: Option<&'b Identity>, problems: &mut Problems) -> Sources<'b> {
         let count = tree.value["sources"].as_array().map_or(0, Vec::len);
-        let mut sources: Vec<NamedSource> = Vec::new();
+        let (deployment, vars) = (self.deployment, self.vars);
+        let mut sources = Sources { deployment, vars, target, is_alone: false, found: Vec::new(), weights: BTreeMap::new() };
         for number in 0..count {
             let pointer = format!("/sources/{number}");
+            let keys = tree.value["sources"][number].as_object();
             // What names the source is misspelt, and said to be; that it is missing follows from it.
-            if self.source_misspelt
-                && self.single
-                && tree.value["sources"][number].as_object().is_some_and(|it| it.len() < 2)
-            {
+            if self.source_misspelt && self.single && keys.is_some_and(|keys| keys.len() < 2) {
                 continue;
             }
-            let mut tree = tree.clone();
-            let given = tree.value.pointer_mut(&pointer).and_then(|it| it.as_object_mut()?.remove("name"));
-            let section = section(&tree, &pointer, sources::TABLE, self.deployment, problems);
-            let Some(section) = section else { continue };
-            let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
-            let parts: Vec<_> =
-                tree.value["sources"][number].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
-            for identity in (section.kind.identities)(&section.settings, self.region) {
-                refuse_unlisted(
-                    &identity,
-                    &self.deployment.sources,
-                    "allowed_sources",
-                    &self.blame(&tree, &pointer, &parts),
-                    problems,
-                );
+            let Some(source) = sources.read(tree, &pointer, problems) else { continue };
+            let parts: Vec<_> = keys.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+            let blamed = self.blame(tree, &pointer, &parts);
+            for identity in (source.section.kind.identities)(&source.section.settings, self.region) {
+                refuse_unlisted(&identity, &self.deployment.sources, "allowed_sources", &blamed, problems);
             }
-            if sources.iter().any(|other| other.name == name) {
-                problems.add(
-                    &tree.origin(&pointer),
-                    format!("is the second source called {name}"),
-                    "give each a name of its own",
-                );
-            }
-            sources.push(NamedSource { name, section });
         }
         sources
     }

@@ -20,6 +20,7 @@ mod rules;
 pub mod schema;
 mod secret;
 pub mod settings;
+mod sources;
 
 use serde_json::Value;
 

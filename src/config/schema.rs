@@ -23,7 +23,7 @@ pub fn document() -> Value {
             "target": one_of("What runs the tasks.", targets::TABLE, false),
             "sources": {
                 "type": "array", "minItems": 1, "maxItems": 64,
-                "description": "Where the work waits, 1 to 64. The policies look at each; the largest proposal wins.",
+                "description": "Where the work waits, 1 to 64, each with its type, its settings, a name and a weight.",
                 "items": one_of("A place where work waits.", sources::TABLE, true),
             },
         },
@@ -67,6 +67,7 @@ pub(super) fn shell() -> &'static Value {
         service["properties"]["policies"]["items"] = typed.clone();
         let mut named = typed;
         named["properties"]["name"] = json!({ "type": "string", "minLength": 1 });
+        named["properties"]["weight"] = weight();
         service["properties"]["sources"]["items"] = named;
         service
     })
@@ -96,6 +97,7 @@ fn one_of<P: ?Sized>(description: &str, table: &[Entry<P>], named: bool) -> Valu
             if named {
                 let name = json!({ "type": "string", "minLength": 1, "description": "The name in records; the type where it is left out." });
                 properties.insert("name".to_owned(), name);
+                properties.insert("weight".to_owned(), weight());
             }
             properties.extend(schema["properties"].as_object().cloned().unwrap_or_default());
             schema["properties"] = Value::Object(properties);
@@ -107,6 +109,11 @@ fn one_of<P: ?Sized>(description: &str, table: &[Entry<P>], named: bool) -> Valu
         })
         .collect();
     json!({ "description": description, "oneOf": alternatives })
+}
+
+fn weight() -> Value {
+    let description = "By what the load is multiplied before it is compared; 1 where it is left out.";
+    json!({ "type": "number", "exclusiveMinimum": 0.0, "maximum": 1e6, "description": description })
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {

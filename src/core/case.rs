@@ -113,7 +113,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Asks every policy about every readable source; the largest proposal wins.
+    /// Asks every policy about every load; the largest proposal wins.
     pub(super) fn let_policies_propose(&mut self) {
         let seen = self.seen;
         self.state.zeros.retain(|source, _| seen.samples.iter().any(|sample| sample.source == *source));
@@ -140,14 +140,16 @@ impl<'a> Case<'a> {
     fn propose(&mut self, loads: &[(&str, f64)]) -> Option<u32> {
         let base = self.base();
         let (mut largest, mut steps_out) = (None, false);
-        for &(source, load) in loads {
+        let is_brake = |sample: &&Sample| self.rules.brakes.iter().any(|brake| brake.source == sample.source);
+        let all: Vec<_> = self.seen.samples.iter().filter(|it| !is_brake(it)).map(|it| it.source.as_str()).collect();
+        for (source, load) in self.rules.combine.loads(loads, &all, &self.rules.weights) {
             for policy in &self.rules.policies {
                 let proposal = policy.propose(Situation { load, current: self.current, base });
                 largest = largest.max(Some(proposal.wants));
                 steps_out |= matches!(proposal.because, Because::AboveThreshold { .. });
                 self.reasons.push(Reason::Proposed {
                     policy: policy.name().to_owned(),
-                    source: source.to_owned(),
+                    source: source.clone(),
                     load,
                     because: proposal.because,
                     wants: proposal.wants,

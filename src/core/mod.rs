@@ -3,6 +3,7 @@
 //! Total and deterministic: no clock, environment, log, SDK type, async or feature flag. A test holds this line.
 
 mod case;
+mod combine;
 mod decision;
 mod observation;
 mod policy;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 
 use case::Case;
 
+pub use combine::Combine;
 pub use decision::{Decision, Direction};
 pub use observation::{
     Amount, Answer, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus, Unreadable,

@@ -1,11 +1,13 @@
 //! How one service is decided: its policies, its bounds and its guards.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::combine::Combine;
 use super::policy::Policy;
 use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
 
@@ -13,7 +15,7 @@ use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// The policies, 1 to 16. Each proposes a count for each readable source; the largest proposal wins.
+    /// The policies, 1 to 16. Each proposes a count for each load (see `combine`); the largest proposal wins.
     #[schemars(length(min = 1, max = 16))]
     pub policies: Vec<Policy>,
     /// The bounds that nothing leaves.
@@ -44,6 +46,16 @@ pub struct Rules {
     /// Which messages of a queue count: `backlog` those that wait, `combined` those that wait or are in flight.
     #[serde(default)]
     pub load: Load,
+    /// What policies compare where there are several sources: each source's load by itself, of which the largest proposal
+    /// wins (`max`), or one load that is the `sum` or the `mean` of them.
+    #[serde(default)]
+    pub combine: Combine,
+    /// By what a source's load is multiplied before it is compared, by the source's name; above 0, and 1 where it is left out.
+    /// In a configuration, give it as `weight` of the source. What wakes a service, and when a zero is believed, goes by
+    /// the load itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, f64>", extend("additionalProperties" = {"type": "number", "exclusiveMinimum": 0.0, "maximum": 1e6}))]
+    pub weights: BTreeMap<String, f64>,
     /// How many messages one task works on at once, at least 1. No scale-in leaves fewer tasks than the messages in flight
     /// keep busy at that.
     #[serde(default = "one")]

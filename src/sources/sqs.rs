@@ -4,6 +4,8 @@
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html>. All three are
 //! approximate, and "may not achieve consistency until at least 1 minute after the producers stop sending messages".
 
+mod find;
+
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName::{
@@ -14,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::find::{Finder, Found};
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, failure};
@@ -52,6 +55,16 @@ struct Settings {
     #[serde(default)]
     #[schemars(inner(length(min = 1)))]
     queues: Vec<String>,
+    /// All queues of the account and region whose names begin so, at most 100, found anew at every tick. None at all is an
+    /// error. With `${service}` in it, the queues of one service.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 80))]
+    prefix: Option<String>,
+    /// All queues of the account and region with this tag, `KEY=VALUE`, or `KEY` with any value; at most 100, found anew at
+    /// every tick. None at all is an error.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 385))]
+    tag: Option<String>,
     /// The region of queues that are given by name; that of a URL or an ARN is in it.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1))]
@@ -59,6 +72,13 @@ struct Settings {
 }
 
 impl Settings {
+    /// What is found anew at every tick.
+    fn found(&self, region: &str) -> Vec<Found> {
+        let region = self.region.as_deref().unwrap_or(region);
+        let by_prefix = self.prefix.iter().map(|prefix| Found::by_prefix(prefix, region));
+        by_prefix.chain(self.tag.iter().map(|tag| Found::by_tag(tag, region))).collect()
+    }
+
     fn queues(&self, region: &str) -> Vec<Queue> {
         let region = self.region.as_deref().unwrap_or(region);
         self.queue.iter().chain(&self.queues).filter_map(|given| Queue::parse(given, region)).collect()
@@ -134,8 +154,12 @@ fn check(settings: &Value) -> Vec<(String, String)> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
     let mut problems = Vec::new();
     let given: Vec<_> = settings.queue.iter().chain(&settings.queues).collect();
-    if given.is_empty() {
-        let remedy = "set SQS_QUEUE_URL, or queue_config.queue_url in the payload, or queue of the source";
+    if settings.prefix.as_deref().is_some_and(|prefix| !is_queue_name(prefix)) {
+        let remedy = "give letters, digits, hyphens and underscores";
+        problems.push(("has a prefix that no queue's name can have".to_owned(), remedy.to_owned()));
+    }
+    if given.is_empty() && settings.prefix.is_none() && settings.tag.is_none() {
+        let remedy = "set SQS_QUEUE_URL, or queue_config.queue_url in the payload, or queue, prefix or tag of the source";
         problems.push(("names no queue".to_owned(), remedy.to_owned()));
     }
     if !settings.region.as_deref().is_none_or(is_region) {
@@ -157,11 +181,15 @@ fn check(settings: &Value) -> Vec<(String, String)> {
 
 fn identities(settings: &Value, region: &str) -> Vec<Identity> {
     let queues = parse::<Settings>(settings).map(|settings| settings.queues(region)).unwrap_or_default();
-    queues.iter().map(Queue::identity).collect()
+    let found = parse::<Settings>(settings).map(|settings| settings.found(region)).unwrap_or_default();
+    queues.iter().map(Queue::identity).chain(found.iter().map(Found::identity)).collect()
 }
 
 fn permissions(settings: &Value, place: &Place) -> Result<Vec<Statement>> {
     let mut statements = Vec::new();
+    for found in parse::<Settings>(settings)?.found(&place.region) {
+        statements.extend(found.permissions(place));
+    }
     for queue in parse::<Settings>(settings)?.queues(&place.region) {
         let account = queue.account.as_deref().unwrap_or(&place.account);
         let partition = Place::new(&queue.region, account).partition;
@@ -182,20 +210,31 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Source>> {
         (Client::from_conf(config), queue)
     };
     let known = shared.aws.queue_urls().clone();
-    let queues = parse::<Settings>(settings)?.queues(&shared.region).into_iter().map(connect).collect();
-    Ok(Box::new(Sqs { queues, known }))
+    let settings = parse::<Settings>(settings)?;
+    let queues = settings.queues(&shared.region).into_iter().map(connect).collect();
+    let found = settings.found(&shared.region).into_iter().map(|found| found.finder(shared)).collect();
+    Ok(Box::new(Sqs { queues, found, known }))
 }
 
 #[derive(Debug)]
 struct Sqs {
     queues: Vec<(Client, Queue)>,
+    found: Vec<Finder>,
     known: crate::aws::QueueUrls,
 }
 
 #[async_trait]
 impl Source for Sqs {
     async fn read(&self) -> Result<Measurement> {
-        let depths = try_join_all(self.queues.iter().map(|(client, queue)| self.depth(client, queue))).await?;
+        let found = try_join_all(self.found.iter().map(Finder::queues)).await?;
+        let mut queues = self.queues.clone();
+        for (client, queue) in found.into_iter().flatten() {
+            // One that is named and found counts once.
+            if !queues.iter().any(|(_, other)| other.identity().may_be(&queue.identity())) {
+                queues.push((client, queue));
+            }
+        }
+        let depths = try_join_all(queues.iter().map(|(client, queue)| self.depth(client, queue))).await?;
         let mut sum = QueueDepth { backlog: 0, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None };
         for depth in depths {
             sum.backlog = sum.backlog.saturating_add(depth.backlog);
