@@ -2,6 +2,7 @@
 
 mod reading;
 mod scenario;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -28,6 +29,7 @@ use crate::shared::Shared;
 
 pub use reading::{SourceReading, read_source};
 pub use scenario::{Scenario, play};
+pub use sources::markdown as sources_in_markdown;
 
 /// Keeps the number of workers equal to the work.
 #[derive(Debug, Parser)]
@@ -76,6 +78,15 @@ enum Verb {
         /// The source: a file, - for standard input, a JSON object, or KEY=VALUE for each setting, such as type=sqs.
         #[arg(required = true)]
         source: Vec<String>,
+    },
+    /// List every source with what it reads, its settings, and whether this build has it.
+    Sources {
+        /// As JSON, with what each setting does.
+        #[arg(long)]
+        json: bool,
+        /// As the tables of docs/sources.md.
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
     /// Check the configuration and say everything that is wrong with it, without a call to anybody but the one for a document that CONFIG names in S3 or SSM.
     Validate {
@@ -147,6 +158,9 @@ impl Command {
                 let (settings, from) = reading::settings(&source)?;
                 pretty(&json!(read_source(settings, &from, Arc::new(Environment)).await?))
             }
+            Verb::Sources { json: true, .. } => pretty(&json!(sources::list())),
+            Verb::Sources { markdown: true, .. } => Ok(sources::markdown()),
+            Verb::Sources { .. } => Ok(sources::text()),
             Verb::Validate { file, in_lambda } => validate(file, in_lambda).await,
             Verb::Schema => pretty(&config::schema::document()),
             Verb::Iam { event, account, region, outside_lambda } => iam(event, account, region, !outside_lambda).await,

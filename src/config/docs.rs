@@ -6,13 +6,13 @@ use super::schema::describe;
 use super::settings::{Place, SETTINGS, Setting};
 use crate::adapter::{Entry, schema_of};
 use crate::core::{Rules, Threshold};
-use crate::{sources, targets};
+use crate::targets;
 
 /// What says more than a schema can: settings that have no place in the rules.
 const ABOUT: &[(&str, &str, &str)] = &[
     ("ECS_CLUSTER", "required", "The cluster of the one service, by name or ARN."),
     ("SERVICE_NAME", "required", "The one service, by name or ARN."),
-    ("QUEUE_TYPE", "`sqs`", "The source's name; old names such as `amq` are known."),
+    ("QUEUE_TYPE", "`sqs`", "The source's name; old names such as `amq` are known. Its settings are in `docs/sources.md`."),
     ("AWS_REGION", "`us-east-1`", "The region of what does not state its own."),
     ("SSO_PROFILE", "none", "The profile of the shared AWS configuration, for runs outside Lambda."),
     ("DRY_RUN", "`false`", "Read and decide, change neither counts nor state. Once true in any layer, it stays true."),
@@ -79,18 +79,6 @@ pub fn table() -> String {
         "|---|---|---|---|---|---|".to_owned(),
     ];
     lines.extend(SETTINGS.iter().map(row));
-    for entry in sources::TABLE {
-        let Entry::Built(kind) = entry else { continue };
-        let schema = (kind.schema)();
-        for (env, key) in kind.env {
-            let old = kind.renamed.iter().find(|(_, new)| new == key).map_or(*key, |(old, _)| old);
-            let about = schema["properties"][key]["description"].as_str().unwrap_or_default();
-            lines.push(format!(
-                "| `{env}` | `queue_config.{old}` | `sources[].{key}` | text | none | {} |",
-                first_line(about)
-            ));
-        }
-    }
     lines.join("\n") + "\n"
 }
 

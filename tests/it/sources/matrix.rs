@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tidegate::adapter::Entry;
+use tidegate::cli::sources_in_markdown;
 use tidegate::sources::TABLE;
 
 use crate::tidy::names_of_tests;
@@ -63,12 +64,23 @@ fn every_cell_of_every_source_has_a_test_or_a_reason() {
 }
 
 #[test]
-fn the_documentation_has_the_matrix_as_it_is() {
-    let text = fs::read_to_string(root().join("docs/sources.md")).expect("docs/sources.md is there");
-    let (begin, end) = ("<!-- matrix -->\n", "<!-- end of matrix -->");
-    let shown = text.split(begin).nth(1).and_then(|rest| rest.split(end).next()).expect("it has the marks");
-    let expected = table();
-    assert!(shown == expected, "between the marks of docs/sources.md belongs:\n{expected}");
+fn the_documentation_has_the_sources_as_they_are() {
+    let path = root().join("docs/sources.md");
+    let text = fs::read_to_string(&path).expect("docs/sources.md is there");
+    let with_matrix = between(&text, "matrix", &table());
+    let expected = between(&with_matrix, "settings", &sources_in_markdown());
+    if std::env::var("TIDEGATE_WRITE_DOCS").is_ok() {
+        fs::write(&path, &expected).expect("docs/sources.md can be written");
+    }
+    assert!(text == expected, "run: TIDEGATE_WRITE_DOCS=1 scripts/test the_documentation_has_the_sources_as_they_are");
+}
+
+/// The text with something else between two marks.
+fn between(text: &str, mark: &str, belongs: &str) -> String {
+    let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- end of {mark} -->"));
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("it has no {begin}"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("it has no {end}"));
+    format!("{before}{begin}{belongs}{end}{after}")
 }
 
 fn table() -> String {

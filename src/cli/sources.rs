@@ -1,0 +1,112 @@
+//! `tidegate sources`: every source with what it reads, its settings, and whether this build has it.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::adapter::{Entry, Kind};
+use crate::config::schema::describe;
+use crate::sources::{Source, TABLE};
+
+/// One source.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    /// The name, which is also that of the feature.
+    name: &'static str,
+    /// `built`, `not built` or `planned`.
+    state: &'static str,
+    /// Names of other systems that mean the same.
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    aliases: &'static [&'static str],
+    /// What it reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<&'static str>,
+    /// Its settings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings: Vec<Setting>,
+}
+
+/// One setting of a source.
+#[derive(Debug, Serialize)]
+struct Setting {
+    name: String,
+    /// The environment variable of the short form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env: Option<&'static str>,
+    /// Its name in an earlier system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    formerly: Option<&'static str>,
+    /// What it may be.
+    values: String,
+    required: bool,
+    about: String,
+}
+
+/// All sources, in the order of the table.
+pub(super) fn list() -> Vec<Line> {
+    TABLE.iter().map(line).collect()
+}
+
+fn line(entry: &'static Entry<dyn Source>) -> Line {
+    let (state, aliases, kind) = match entry {
+        Entry::Built(kind) => ("built", kind.aliases, Some(*kind)),
+        Entry::NotBuilt { .. } => ("not built", &[][..], None),
+        Entry::Planned { aliases, .. } => ("planned", *aliases, None),
+    };
+    let settings = kind.map(settings).unwrap_or_default();
+    Line { name: entry.name(), state, aliases, about: kind.map(|kind| kind.about), settings }
+}
+
+fn settings(kind: &Kind<dyn Source>) -> Vec<Setting> {
+    let schema = (kind.schema)();
+    let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|it| it == name));
+    let setting = |(name, schema): (&String, &Value)| Setting {
+        name: name.clone(),
+        env: kind.env.iter().find(|(_, key)| key == name).map(|(env, _)| *env),
+        formerly: kind.renamed.iter().find(|(_, new)| new == name).map(|(old, _)| *old),
+        values: describe(schema),
+        required: required(name),
+        about: schema["description"].as_str().unwrap_or_default().replace('\n', " "),
+    };
+    schema["properties"].as_object().into_iter().flatten().map(setting).collect()
+}
+
+/// The list as text: one line each.
+pub(super) fn text() -> String {
+    let lines = list();
+    let widest = lines.iter().map(|line| line.name.len()).max().unwrap_or_default();
+    let shown = lines.iter().map(|line| {
+        let about = match (line.state, line.about) {
+            ("not built", _) => format!("not in this build; build with `--features {}`", line.name),
+            ("planned", _) => "not in this version".to_owned(),
+            (_, about) => about.unwrap_or_default().to_owned(),
+        };
+        let names: Vec<_> = line.settings.iter().map(|setting| setting.name.as_str()).collect();
+        let settings = if names.is_empty() { String::new() } else { format!("\n{:widest$}  {}", "", names.join(", ")) };
+        format!("{:widest$}  {about}{settings}", line.name)
+    });
+    shown.collect::<Vec<_>>().join("\n")
+}
+
+/// The settings of each source in Markdown, as `docs/sources.md` has them.
+pub fn markdown() -> String {
+    let mut text = String::new();
+    for line in list().iter().filter(|line| line.state == "built") {
+        let aliases: Vec<_> = line.aliases.iter().map(|alias| format!("`{alias}`")).collect();
+        let aliases = if aliases.is_empty() { String::new() } else { format!(" Also called {}.", aliases.join(", ")) };
+        let about = line.about.unwrap_or_default();
+        write!(text, "### `{}`\n\n{about}{aliases}\n\n", line.name).expect("writing to text");
+        text.push_str("| Setting | Environment variable | Values | What it does |\n|---|---|---|---|\n");
+        for setting in &line.settings {
+            let env = setting.env.map_or_else(|| "-".to_owned(), |env| format!("`{env}`"));
+            let former = setting.formerly.map_or_else(String::new, |old| format!(" (`{old}`)"));
+            let needed = if setting.required { ", required" } else { "" };
+            let cell = |text: &str| text.replace('|', "\\|");
+            let (values, about) = (cell(&setting.values), cell(&setting.about));
+            writeln!(text, "| `{}`{former} | {env} | {values}{needed} | {about} |", setting.name).expect("writing to text");
+        }
+        text.push('\n');
+    }
+    text
+}
