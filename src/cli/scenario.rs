@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::config::load_rules;
 use crate::core::{Observation, Past, State, Unreadable, decide};
 use crate::error::{Error, ErrorKind, Result};
+use crate::formula;
 
 /// Everything that one decision depends on.
 #[derive(Debug, Deserialize)]
@@ -47,7 +48,9 @@ pub fn play(scenario: &Value, from: &str) -> Result<Value> {
         }
         state => Past::Known(State::deserialize(state).map_err(malformed)?),
     };
-    let (decision, state) = decide(&rules, &scenario.observation, &past, scenario.now);
+    let mut seen = scenario.observation;
+    formula::evaluate(&rules, &mut seen, scenario.now);
+    let (decision, state) = decide(&rules, &seen, &past, scenario.now);
     let why: Vec<_> = decision.reasons.iter().map(ToString::to_string).collect();
     Ok(json!({ "decision": decision, "why": why.join("; "), "state": state }))
 }

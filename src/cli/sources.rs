@@ -104,7 +104,8 @@ pub fn markdown() -> String {
             let needed = if setting.required { ", required" } else { "" };
             let cell = |text: &str| text.replace('|', "\\|");
             let (values, about) = (cell(&setting.values), cell(&setting.about));
-            writeln!(text, "| `{}`{former} | {env} | {values}{needed} | {about} |", setting.name).expect("writing to text");
+            writeln!(text, "| `{}`{former} | {env} | {values}{needed} | {about} |", setting.name)
+                .expect("writing to text");
         }
         text.push('\n');
     }

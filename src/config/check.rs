@@ -9,7 +9,7 @@ use super::env::Vars;
 use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
-use super::rules::{rules, with_whole_numbers};
+use super::rules::{formula_fits, rules, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
 use super::sources::Sources;
 use super::{
@@ -153,8 +153,13 @@ fn services(
         }
         None => vec![single(layers, problems)],
     };
-    let context =
-        Context { deployment, vars, region, single: layers.services.is_none(), source_misspelt: layers.source_misspelt };
+    let context = Context {
+        deployment,
+        vars,
+        region,
+        single: layers.services.is_none(),
+        source_misspelt: layers.source_misspelt,
+    };
     let trees = trees.into_iter().map(|tree| over_defaults(&layers.defaults, tree));
     let services: Vec<_> = trees.map(|tree| (context.service(&tree, problems), tree)).collect();
     refuse_twins(&services, problems);
@@ -257,6 +262,7 @@ impl Context<'_> {
         if let Some(rules) = &mut rules {
             rules.weights.extend(weights);
             brakes_are_sources(tree, rules, &sources, problems);
+            formula_fits(tree, rules, &sources, problems);
         }
         let name = tree.value["name"].as_str()?.to_owned();
         (before == problems.0.len()).then_some(())?;
@@ -277,7 +283,8 @@ impl Context<'_> {
     fn sources<'b>(&'b self, tree: &Tree, target: Option<&'b Identity>, problems: &mut Problems) -> Sources<'b> {
         let count = tree.value["sources"].as_array().map_or(0, Vec::len);
         let (deployment, vars) = (self.deployment, self.vars);
-        let mut sources = Sources { deployment, vars, target, is_alone: false, found: Vec::new(), weights: BTreeMap::new() };
+        let mut sources =
+            Sources { deployment, vars, target, is_alone: false, found: Vec::new(), weights: BTreeMap::new() };
         for number in 0..count {
             let pointer = format!("/sources/{number}");
             let keys = tree.value["sources"][number].as_object();

@@ -12,7 +12,11 @@ use crate::targets;
 const ABOUT: &[(&str, &str, &str)] = &[
     ("ECS_CLUSTER", "required", "The cluster of the one service, by name or ARN."),
     ("SERVICE_NAME", "required", "The one service, by name or ARN."),
-    ("QUEUE_TYPE", "`sqs`", "The source's name; old names such as `amq` are known. Its settings are in `docs/sources.md`."),
+    (
+        "QUEUE_TYPE",
+        "`sqs`",
+        "The source's name; old names such as `amq` are known. Its settings are in `docs/sources.md`.",
+    ),
     ("AWS_REGION", "`us-east-1`", "The region of what does not state its own."),
     ("SSO_PROFILE", "none", "The profile of the shared AWS configuration, for runs outside Lambda."),
     ("DRY_RUN", "`false`", "Read and decide, change neither counts nor state. Once true in any layer, it stays true."),

@@ -3,11 +3,13 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::NamedSource;
 use super::deployment::Deployment;
 use super::origin::{Layer, Problems, Tree};
 use super::schema::{self, did_you_mean, validate};
-use crate::core::{Bounds, Fallback, PLANNED_POLICIES, POLICIES, Rules, Threshold};
+use crate::core::{Bounds, Combine, Fallback, PLANNED_POLICIES, POLICIES, Rules, Threshold};
 use crate::error::ErrorKind;
+use crate::expression;
 
 /// Reads the rules of a service.
 pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Option<Rules> {
@@ -106,6 +108,32 @@ fn sleeps_no_higher_than_it_wakes(tree: &Tree, problems: &mut Problems) {
         let problem = format!("is {sleep_at}, above the load that wakes the service, {wake_above}");
         problems.add(&tree.origin("/scale_to_zero/sleep_at"), problem, "keep sleep_at at or below wake_above");
     }
+}
+
+/// A formula can be read, and its variables are the service's sources.
+pub(super) fn formula_fits(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
+    let Combine::Formula(formula) = &rules.combine else { return };
+    let at = tree.origin("/combine/formula");
+    if let Err(problem) = expression::check(formula) {
+        return problems.add(&at, problem, "write it in the Expr language, such as orders + 2 * refunds");
+    }
+    let names: Vec<_> =
+        sources.iter().map(|source| source.name.as_str()).filter(|name| !rules.is_brake(name)).collect();
+    for name in names.iter().filter(|name| !is_variable(name)) {
+        let problem = format!("cannot have {name:?} as a variable");
+        problems.add(&at, problem, "give the source a name of letters, digits and _ that begins with a letter");
+    }
+    let ones: Vec<_> = names.iter().map(|name| (*name, Value::from(1.0))).collect();
+    let tried = expression::evaluate(formula, &ones).err().map(|error| error.to_string());
+    if let Some((_, unknown)) = tried.as_deref().and_then(|error| error.split_once("unknown variable: ")) {
+        let problem = format!("has {unknown} in it, which is none of the sources");
+        problems.add(&at, problem, did_you_mean(unknown, &names));
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    let of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(of_word) && name.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
 }
 
 fn bounds(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Bounds {

@@ -99,7 +99,8 @@ impl Sources<'_> {
             }
             Some(("env", variable)) => {
                 let value = self.vars.get(variable);
-                let problem = || (format!("has ${{env:{variable}}} in it, and {variable} is not set"), "set it".to_owned());
+                let problem =
+                    || (format!("has ${{env:{variable}}} in it, and {variable} is not set"), "set it".to_owned());
                 return value.map(Some).ok_or_else(problem);
             }
             _ => return Ok(None),

@@ -7,8 +7,9 @@ mod safety;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::combine::Combine;
 use super::decision::{Decision, Direction};
-use super::observation::{Amount, Answer, Observation, Sample, Unreadable};
+use super::observation::{Amount, Answer, Computed, Observation, Sample, Unreadable};
 use super::policy::{Because, Situation};
 use super::reason::Reason;
 use super::rules::{Load, PriorityOverride, Rules};
@@ -133,6 +134,7 @@ impl<'a> Case<'a> {
             }
         }
         self.all_read &= !self.loads.is_empty();
+        self.note_formula();
         // No proposal, no change: a service without a readable source stays where it is.
         self.wanted = self.propose(&self.loads.clone()).unwrap_or(self.current);
     }
@@ -140,9 +142,7 @@ impl<'a> Case<'a> {
     fn propose(&mut self, loads: &[(&str, f64)]) -> Option<u32> {
         let base = self.base();
         let (mut largest, mut steps_out) = (None, false);
-        let is_brake = |sample: &&Sample| self.rules.brakes.iter().any(|brake| brake.source == sample.source);
-        let all: Vec<_> = self.seen.samples.iter().filter(|it| !is_brake(it)).map(|it| it.source.as_str()).collect();
-        for (source, load) in self.rules.combine.loads(loads, &all, &self.rules.weights) {
+        for (source, load) in self.combined(loads) {
             for policy in &self.rules.policies {
                 let proposal = policy.propose(Situation { load, current: self.current, base });
                 largest = largest.max(Some(proposal.wants));
@@ -160,6 +160,35 @@ impl<'a> Case<'a> {
             self.reasons.push(Reason::CooldownCredit { base });
         }
         largest
+    }
+
+    /// A formula that could not be evaluated is like a source that could not be read.
+    fn note_formula(&mut self) {
+        if let (Combine::Formula(_), Some(Computed::Unreadable(why))) = (&self.rules.combine, &self.seen.formula) {
+            self.all_read = false;
+            let (source, kind, detail) = ("formula".to_owned(), why.kind, why.detail.clone());
+            self.reasons.push(Reason::MetricUnreadable { source, kind, detail });
+        }
+    }
+
+    /// The loads to compare, by name.
+    fn combined(&self, loads: &[(&str, f64)]) -> Vec<(String, f64)> {
+        match (&self.rules.combine, &self.seen.formula) {
+            (Combine::Formula(_), Some(Computed::Value(load))) => vec![("formula".to_owned(), load.get())],
+            (Combine::Formula(_), _) => Vec::new(),
+            (combine, _) => {
+                let names = self.seen.samples.iter().map(|sample| sample.source.as_str());
+                let all: Vec<_> = names.filter(|source| !self.rules.is_brake(source)).collect();
+                combine.loads(loads, &all, self.rules)
+            }
+        }
+    }
+
+    /// Whether anything was read that a policy could decide on.
+    fn has_a_load(&self) -> bool {
+        let is_formula = matches!(self.rules.combine, Combine::Formula(_));
+        let has_value = matches!(self.seen.formula, Some(Computed::Value(_)));
+        !self.loads.is_empty() && (!is_formula || has_value)
     }
 
     fn note_zero(&mut self, source: &str, load: f64) {
@@ -245,8 +274,12 @@ fn seconds(count: u64) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(count).unwrap_or(i64::MAX / 4))
 }
 
-/// Returns the number that policies compare, or why there is none.
-fn load_of(sample: &Sample, rules: &Rules, now: Timestamp) -> Result<f64, Unreadable> {
+/// Returns the number that one source brings to a decision, or why there is none: it could not be read, is too old, or is
+/// from the future.
+///
+/// # Errors
+/// Why there is none.
+pub fn load_of(sample: &Sample, rules: &Rules, now: Timestamp) -> Result<f64, Unreadable> {
     let reading = match &sample.answer {
         Answer::Reading(reading) => reading,
         Answer::Unreadable(why) => return Err(why.clone()),

@@ -1,12 +1,12 @@
 //! How the loads of several sources become the loads that policies compare.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules::Rules;
+
 /// How the loads of several sources are put together, each first multiplied by its weight.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "explained at `Rules::combine`; docs here would split the schema's list of values")]
 pub enum Combine {
@@ -14,28 +14,25 @@ pub enum Combine {
     Max,
     Sum,
     Mean,
+    Formula(#[schemars(length(min = 1, max = 1024))] String),
 }
 
 impl Combine {
     /// Returns the loads to compare, by name. `all` are the names of all sources that count, whether or not they could be
-    /// read: a sum and a mean without some of them are too small, and never too large.
-    pub(super) fn loads(
-        self,
-        read: &[(&str, f64)],
-        all: &[&str],
-        weights: &BTreeMap<String, f64>,
-    ) -> Vec<(String, f64)> {
-        let weight = |source: &str| weights.get(source).copied().unwrap_or(1.0);
-        let weighted = || read.iter().map(|&(source, load)| (source.to_owned(), bounded(load * weight(source))));
+    /// read: a sum and a mean without some of them are too small, and never too large. What a formula makes of them is not
+    /// known here.
+    pub(super) fn loads(&self, read: &[(&str, f64)], all: &[&str], rules: &Rules) -> Vec<(String, f64)> {
+        let weighted = || read.iter().map(|&(source, load)| (source.to_owned(), bounded(load * rules.weight(source))));
         let sum = || bounded(weighted().map(|(_, load)| load).sum());
         match self {
             _ if read.is_empty() => Vec::new(),
             Self::Max => weighted().collect(),
             Self::Sum => vec![("sum".to_owned(), sum())],
             Self::Mean => {
-                let weights: f64 = all.iter().map(|source| weight(source)).sum();
+                let weights: f64 = all.iter().map(|source| rules.weight(source)).sum();
                 vec![("mean".to_owned(), bounded(sum() / weights))]
             }
+            Self::Formula(_) => Vec::new(),
         }
     }
 }
@@ -49,9 +46,10 @@ fn bounded(load: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn loads(combine: Combine, read: &[(&str, f64)], weights: &[(&str, f64)]) -> Vec<(String, f64)> {
-        let weights = weights.iter().map(|&(source, weight)| (source.to_owned(), weight)).collect();
-        combine.loads(read, &["a", "b"], &weights)
+    fn loads(combine: &Combine, read: &[(&str, f64)], weights: &[(&str, f64)]) -> Vec<(String, f64)> {
+        let mut rules: Rules = serde_json::from_str(r#"{"policies": []}"#).expect("every other rule has a default");
+        rules.weights = weights.iter().map(|&(source, weight)| (source.to_owned(), weight)).collect();
+        combine.loads(read, &["a", "b"], &rules)
     }
 
     fn one(name: &str, load: f64) -> Vec<(String, f64)> {
@@ -61,19 +59,19 @@ mod tests {
     #[test]
     fn loads_are_weighted_and_put_together() {
         let (read, heavy) = ([("a", 30.0), ("b", 10.0)], [("b", 3.0)]);
-        assert_eq!(loads(Combine::Max, &read, &heavy), [("a".to_owned(), 30.0), ("b".to_owned(), 30.0)]);
-        assert_eq!(loads(Combine::Sum, &read, &[]), one("sum", 40.0));
-        assert_eq!(loads(Combine::Sum, &read, &heavy), one("sum", 60.0));
-        assert_eq!(loads(Combine::Mean, &read, &[]), one("mean", 20.0));
-        assert_eq!(loads(Combine::Mean, &read, &heavy), one("mean", 15.0));
+        assert_eq!(loads(&Combine::Max, &read, &heavy), [("a".to_owned(), 30.0), ("b".to_owned(), 30.0)]);
+        assert_eq!(loads(&Combine::Sum, &read, &[]), one("sum", 40.0));
+        assert_eq!(loads(&Combine::Sum, &read, &heavy), one("sum", 60.0));
+        assert_eq!(loads(&Combine::Mean, &read, &[]), one("mean", 20.0));
+        assert_eq!(loads(&Combine::Mean, &read, &heavy), one("mean", 15.0));
     }
 
     #[test]
     fn what_could_not_be_read_makes_no_load_larger() {
-        assert_eq!(loads(Combine::Sum, &[("a", 30.0)], &[]), one("sum", 30.0));
-        assert_eq!(loads(Combine::Mean, &[("a", 30.0)], &[]), one("mean", 15.0));
-        assert_eq!(loads(Combine::Mean, &[("a", 30.0)], &[("b", 5.0)]), one("mean", 5.0));
-        for combine in [Combine::Max, Combine::Sum, Combine::Mean] {
+        assert_eq!(loads(&Combine::Sum, &[("a", 30.0)], &[]), one("sum", 30.0));
+        assert_eq!(loads(&Combine::Mean, &[("a", 30.0)], &[]), one("mean", 15.0));
+        assert_eq!(loads(&Combine::Mean, &[("a", 30.0)], &[("b", 5.0)]), one("mean", 5.0));
+        for combine in &[Combine::Max, Combine::Sum, Combine::Mean] {
             assert_eq!(loads(combine, &[], &[]), []);
         }
     }
@@ -81,7 +79,7 @@ mod tests {
     #[test]
     fn absurd_loads_stay_finite() {
         let read = [("a", f64::MAX), ("b", f64::MAX)];
-        for combine in [Combine::Max, Combine::Sum, Combine::Mean] {
+        for combine in &[Combine::Max, Combine::Sum, Combine::Mean] {
             assert!(loads(combine, &read, &[("a", 1e6)]).iter().all(|(_, load)| load.is_finite()), "{combine:?}");
         }
     }

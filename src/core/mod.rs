@@ -15,11 +15,12 @@ mod state;
 use jiff::Timestamp;
 
 use case::Case;
+pub use case::load_of;
 
 pub use combine::Combine;
 pub use decision::{Decision, Direction};
 pub use observation::{
-    Amount, Answer, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus, Unreadable,
+    Amount, Answer, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus, Unreadable,
 };
 pub use policy::{Because, PLANNED_POLICIES, POLICIES, Policy, Threshold};
 pub use reason::Reason;

@@ -18,6 +18,9 @@ pub struct Observation {
     /// How many tasks the target says must not be stopped now. Asked for where a scale-in is wanted, of targets that can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<Protected>,
+    /// What the rules' formula gave, if they have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formula: Option<Computed>,
     /// The time that this tick was scheduled for, where a schedule says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
@@ -30,6 +33,16 @@ pub enum Protected {
     /// So many tasks.
     Tasks(u32),
     /// The target could not be asked.
+    Unreadable(Unreadable),
+}
+
+/// What a formula gave, or why it gave nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Computed {
+    /// The load.
+    Value(#[schemars(with = "f64", range(min = 0.0))] Finite),
+    /// It could not be evaluated, or needs a source that could not be read.
     Unreadable(Unreadable),
 }
 
@@ -102,6 +115,11 @@ impl Finite {
     /// The number as a float.
     pub fn get(self) -> f64 {
         self.0
+    }
+
+    /// The nearest such number; 0 for NaN.
+    pub fn clamped(value: f64) -> Self {
+        Self(value.max(0.0).min(f64::MAX))
     }
 }
 

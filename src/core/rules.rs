@@ -47,7 +47,9 @@ pub struct Rules {
     #[serde(default)]
     pub load: Load,
     /// What policies compare where there are several sources: each source's load by itself, of which the largest proposal
-    /// wins (`max`), or one load that is the `sum` or the `mean` of them.
+    /// wins (`max`), or one load that is the `sum` or the `mean` of them, or what a formula makes of them, in the Expr language
+    /// (<https://expr-lang.org/docs/language-definition>) with the sources' names as variables:
+    /// `{"formula": "orders + max(0, refunds - 100)"}`. A formula below 0 counts as 0; it has no value while a source cannot be read.
     #[serde(default)]
     pub combine: Combine,
     /// By what a source's load is multiplied before it is compared, by the source's name; above 0, and 1 where it is left out.
@@ -96,6 +98,18 @@ pub struct Rules {
     /// Whether to scale out although the state cannot be read. Another invocation's step may then be repeated, up to the bounds.
     #[serde(default)]
     pub allow_scale_out_without_state: bool,
+}
+
+impl Rules {
+    /// By what a source's load is multiplied before it is compared.
+    pub fn weight(&self, source: &str) -> f64 {
+        self.weights.get(source).copied().unwrap_or(1.0)
+    }
+
+    /// Whether a source stops scale-out instead of asking for tasks.
+    pub fn is_brake(&self, source: &str) -> bool {
+        self.brakes.iter().any(|brake| brake.source == source)
+    }
 }
 
 /// The least and the most tasks, both inclusive.

@@ -10,6 +10,7 @@ use crate::core::{
     Answer, Decision, Direction, Observation, Past, Protected, Reason, State, TargetStatus, Unreadable, decide,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::formula;
 use crate::record::{Failure, Outcome, Record};
 use crate::stores::{Lease, Loaded};
 
@@ -102,7 +103,8 @@ impl Draft {
         }
         let status = self.status_to_decide_on(tick, status);
         let samples = self.member.samples.clone();
-        let seen = Observation { samples, status, protected, scheduled_for: tick.scheduled_for };
+        let mut seen = Observation { samples, status, protected, formula: None, scheduled_for: tick.scheduled_for };
+        formula::evaluate(&self.member.service.rules, &mut seen, tick.now);
         // Total by its tests; were it not, it would still fail this service alone.
         let (rules, past) = (&self.member.service.rules, &self.past);
         let Ok((decision, state)) = catch_unwind(AssertUnwindSafe(|| decide(rules, &seen, past, tick.now))) else {

@@ -159,7 +159,8 @@ fn check(settings: &Value) -> Vec<(String, String)> {
         problems.push(("has a prefix that no queue's name can have".to_owned(), remedy.to_owned()));
     }
     if given.is_empty() && settings.prefix.is_none() && settings.tag.is_none() {
-        let remedy = "set SQS_QUEUE_URL, or queue_config.queue_url in the payload, or queue, prefix or tag of the source";
+        let remedy =
+            "set SQS_QUEUE_URL, or queue_config.queue_url in the payload, or queue, prefix or tag of the source";
         problems.push(("names no queue".to_owned(), remedy.to_owned()));
     }
     if !settings.region.as_deref().is_none_or(is_region) {

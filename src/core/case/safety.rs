@@ -13,7 +13,7 @@ impl Case<'_> {
             self.state.last_loads.clear();
             return;
         };
-        if !self.loads.is_empty() {
+        if self.has_a_load() {
             return self.recover(fallback);
         }
         let failing = self.state.failing.get_or_insert(Failing { since: self.now, ticks: 0 });
@@ -68,6 +68,7 @@ impl Case<'_> {
                 let known = self.state.last_loads.clone();
                 let fresh = known.iter().filter(|(_, last)| self.is_within(last.at, fallback.for_secs));
                 let loads: Vec<_> = fresh.map(|(source, last)| (source.as_str(), last.load)).collect();
+                // A formula has no value then, and the count is held.
                 self.propose(&loads).unwrap_or(self.current).max(self.current)
             }
         }
@@ -134,7 +135,7 @@ impl Case<'_> {
         for sample in &self.seen.samples {
             let Answer::Reading(reading) = &sample.answer else { continue };
             match reading.amount {
-                _ if self.rules.brakes.iter().any(|brake| brake.source == sample.source) => {}
+                _ if self.rules.is_brake(&sample.source) => {}
                 Amount::Queue(depth) => {
                     waiting = waiting.saturating_add(depth.backlog);
                     in_flight = in_flight.saturating_add(depth.in_flight.unwrap_or(0));

@@ -1,7 +1,7 @@
 //! Queues that are found anew at every tick: by the beginning of their names, or by a tag.
 
-use aws_sdk_resourcegroupstagging::types::TagFilter;
 use aws_sdk_resourcegroupstagging::Client as Tags;
+use aws_sdk_resourcegroupstagging::types::TagFilter;
 use aws_sdk_sqs::Client;
 use serde_json::json;
 

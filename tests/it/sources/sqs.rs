@@ -49,9 +49,7 @@ async fn queues_are_found_by_prefix_and_by_tag_and_added_up() {
             let url = made.queue_url().expect("it has a URL");
             world.sqs.send_message().queue_url(url).message_body("work").send().await.expect("it can be sent");
         }
-        let sum = |backlog: u64, in_flight: u64, delayed: u64| {
-            json!({ "backlog": backlog, "in_flight": in_flight, "delayed": delayed })
-        };
+        let sum = |backlog: u64, in_flight: u64, delayed: u64| json!({ "backlog": backlog, "in_flight": in_flight, "delayed": delayed });
         assert_eq!(counts(&world, json!({ "prefix": world.name })).await, sum(5, 2, 1));
         assert_eq!(counts(&world, json!({ "prefix": format!("{}-", world.name) })).await, sum(2, 0, 0));
         // One that is named and found counts once.

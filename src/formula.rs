@@ -1,0 +1,32 @@
+//! The load that a formula makes of several sources. The core decides on it and does not evaluate it: an evaluation takes a
+//! thread and may run out of time, and what it gave belongs to what was seen.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::core::{Combine, Computed, Finite, Observation, Rules, Unreadable, load_of};
+use crate::expression;
+
+/// Evaluates the formula of the rules, if they have one, over the loads that were seen.
+pub fn evaluate(rules: &Rules, seen: &mut Observation, now: Timestamp) {
+    seen.formula = match &rules.combine {
+        Combine::Formula(formula) => Some(computed(formula, rules, seen, now)),
+        Combine::Max | Combine::Sum | Combine::Mean => None,
+    };
+}
+
+fn computed(formula: &str, rules: &Rules, seen: &Observation, now: Timestamp) -> Computed {
+    let mut variables = Vec::new();
+    for sample in seen.samples.iter().filter(|sample| !rules.is_brake(&sample.source)) {
+        match load_of(sample, rules, now) {
+            Ok(load) => variables.push((sample.source.as_str(), Value::from(load * rules.weight(&sample.source)))),
+            // A formula may say itself what stands for what is absent; that a source cannot be read is not for it to say.
+            Err(why) => return Computed::Unreadable(why),
+        }
+    }
+    match expression::evaluate(formula, &variables) {
+        // A backlog less what is always there may be less than nothing.
+        Ok(number) => Computed::Value(Finite::clamped(number)),
+        Err(error) => Computed::Unreadable(Unreadable { kind: error.kind(), detail: error.to_string() }),
+    }
+}
