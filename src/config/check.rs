@@ -9,7 +9,7 @@ use super::env::Vars;
 use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
-use super::rules::{formula_fits, rules, with_whole_numbers};
+use super::rules::{formula_fits, rules, weights_are_of_sources, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
 use super::sources::Sources;
 use super::{
@@ -262,6 +262,7 @@ impl Context<'_> {
         if let Some(rules) = &mut rules {
             rules.weights.extend(weights);
             brakes_are_sources(tree, rules, &sources, problems);
+            weights_are_of_sources(tree, rules, &sources, problems);
             formula_fits(tree, rules, &sources, problems);
         }
         let name = tree.value["name"].as_str()?.to_owned();

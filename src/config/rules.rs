@@ -110,6 +110,15 @@ fn sleeps_no_higher_than_it_wakes(tree: &Tree, problems: &mut Problems) {
     }
 }
 
+/// Weights are those of the service's sources.
+pub(super) fn weights_are_of_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
+    let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
+    for name in rules.weights.keys().filter(|name| !names.contains(&name.as_str())) {
+        let at = tree.origin(&format!("/weights/{name}"));
+        problems.add(&at, "is the weight of none of the service's sources", did_you_mean(name, &names));
+    }
+}
+
 /// A formula can be read, and its variables are the service's sources.
 pub(super) fn formula_fits(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
     let Combine::Formula(formula) = &rules.combine else { return };

@@ -214,7 +214,9 @@ pub fn describe(schema: &Value) -> String {
         Some(&"object") => "an object",
         _ => "a value",
     };
+    let above = schema["exclusiveMinimum"].as_f64();
     let range = match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
+        (None, Some(most)) if above.is_some() => format!(" above {} and up to {most}", above.unwrap_or_default()),
         (Some(least), Some(most)) => format!(" from {least} to {most}"),
         (Some(least), None) => format!(" of at least {least}"),
         (None, Some(most)) => format!(" of at most {most}"),

@@ -11,6 +11,7 @@ mod http;
 mod properties;
 mod safety;
 mod scenarios;
+mod several;
 mod soak;
 mod sources;
 mod support;

@@ -1,0 +1,94 @@
+//! Several sources of one service: names, weights, formulas and templates.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tidegate::config::{Config, Input, Problems, load};
+use tidegate::error::Error;
+
+fn load_with(env: &[(&str, &str)], service: Value, by_payload: bool) -> Result<Config, Problems> {
+    let document = json!({ "services": [service] });
+    let mut vars: BTreeMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut event = Value::Null;
+    match by_payload {
+        true => event = json!({ "config": document }),
+        false => drop(vars.insert("CONFIG".to_owned(), document.to_string())),
+    }
+    load(Input { vars: &vars, event: &event, in_lambda: false, remote: None })
+}
+
+fn service(sources: Value, more: Value) -> Value {
+    let mut service = json!({
+        "name": "orders", "target": { "type": "ecs", "cluster": "prod", "service": "orders" },
+        "sources": sources, "policies": [{ "type": "threshold" }],
+    });
+    service.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    service
+}
+
+fn queues() -> Value {
+    json!([
+        { "type": "sqs", "queue": "orders", "name": "orders" },
+        { "type": "sqs", "queue": "refunds", "name": "refunds", "weight": 2.5 },
+    ])
+}
+
+fn said(problems: Problems) -> String {
+    Error::from(problems).to_string()
+}
+
+#[track_caller]
+fn refused(service: Value) -> String {
+    let problems = load_with(&[], service, false).map(|config| format!("{config:?}")).expect_err("it is refused");
+    said(problems)
+}
+
+#[test]
+fn a_sources_weight_is_a_rule_of_the_service() {
+    let config = load_with(&[], service(queues(), json!({ "combine": "sum" })), false).expect("it is complete");
+    let rules = &config.services[0].rules;
+    assert_eq!((rules.weight("orders"), rules.weight("refunds")), (1.0, 2.5));
+    for weight in [json!(0), json!(-1), json!(1e9), json!("2")] {
+        let mut sources = queues();
+        sources[1]["weight"] = weight.clone();
+        let said = refused(service(sources, json!({})));
+        assert!(said.contains("services[0].sources[1].weight"), "{weight}: {said}");
+    }
+    let said = refused(service(queues(), json!({ "weights": { "refund": 2.0 } })));
+    assert!(said.contains("is the weight of none of the service's sources; did you mean refunds?"), "{said}");
+}
+
+#[test]
+fn a_formula_that_does_not_fit_the_sources_is_refused() {
+    let formula = |formula: &str| service(queues(), json!({ "combine": { "formula": formula } }));
+    assert!(load_with(&[], formula("orders + 2 * max(refunds - 100, 0)"), false).is_ok());
+    for (text, says) in [
+        ("orders + refund", "has refund in it, which is none of the sources; did you mean refunds?"),
+        ("orders + ", "cannot be read"),
+        ("repeat(orders, 3)", "calls \"repeat\""),
+        ("map(1..9, #)", "has .."),
+        ("", "combine"),
+    ] {
+        let said = refused(formula(text));
+        assert!(said.contains("services[0].combine") && said.contains(says), "{text}: {said}");
+    }
+    let mut sources = queues();
+    sources[0]["name"] = "orders-v2".into();
+    let said = refused(service(sources, json!({ "combine": { "formula": "refunds" } })));
+    assert!(said.contains("cannot have \"orders-v2\" as a variable"), "{said}");
+}
+
+#[test]
+fn templates_stand_for_the_services_own_names() {
+    let source = json!([{ "type": "sqs", "queue": "${cluster}-${service}${env:SUFFIX}", "name": "q" }]);
+    let env = [("SUFFIX", "-dlq")];
+    let config = load_with(&env, service(source.clone(), json!({})), false).expect("it is complete");
+    let section = &config.services[0].sources[0].section;
+    assert_eq!(section.settings["queue"], "prod-orders-dlq");
+    // What is read is judged by its name after that.
+    let denied = [("SUFFIX", "-dlq"), ("ALLOWED_SOURCES", "sqs:*/orders")];
+    assert!(load_with(&denied, service(source.clone(), json!({})), false).is_err());
+    let said_by = load_with(&env, service(source, json!({})), true).expect_err("a payload names a variable");
+    let said = said(said_by);
+    assert!(said.contains("${env:…}") && said.contains("not for a payload"), "{said}");
+}
