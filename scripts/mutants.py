@@ -3,92 +3,121 @@
 
 Usage: scripts/mutants.py [NAME...]     all mutations, or those named
 
-The code is broken in a copy below the target folder, never in the checkout. Tests that need the emulators find them
-as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code.
-
-The copy is built beside the checkout's own build, which spares building its dependencies again. While this runs, the
-binaries in the target folder are broken ones; at the end they are the sound ones again.
+The code is broken in copies below the target folder, one for each processor, never in the checkout. Each has a target folder of
+its own, in which the dependencies are links to those of the checkout's build, which spares building them again. Tests that need
+the emulators find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code.
 """
 
+import concurrent.futures
 import json
 import os
 import pathlib
+import queue
 import shutil
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
-COPY = TARGET / "mutants"
+WORKERS = min(os.cpu_count() or 1, 4)
+
+# What is built of the checkout itself, and what cargo writes in place.
+OWN = ("tidegate", "libtidegate", "it-", "bootstrap", ".cargo-lock")
 
 
-def copy_checkout():
-    """Copies what git knows or would know; files that did not change keep their times, so that little is rebuilt."""
-    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listed = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
-    wanted = {name for name in listed if name and (ROOT / name).is_file()}
-    for old in [path for path in COPY.rglob("*") if path.is_file() and str(path.relative_to(COPY)) not in wanted]:
-        old.unlink()
-    for name in wanted:
-        source, copy = ROOT / name, COPY / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if not copy.exists() or copy.read_bytes() != source.read_bytes():
-            shutil.copy(source, copy)
+class Copy:
+    """A copy of the checkout, and a target folder for it."""
 
+    def __init__(self, number):
+        self.code = TARGET / "mutants" / str(number) / "code"
+        self.target = TARGET / "mutants" / str(number) / "target"
 
-def cargo(arguments, folder):
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET), "RUST_BACKTRACE": "0"}
-    command = ["cargo", arguments[0], "--locked", "--quiet", "--features", "full", *arguments[1:]]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    def prepare(self):
+        self.copy_checkout()
+        shutil.rmtree(self.target, ignore_errors=True)
+        for folder, folders, files in os.walk(TARGET / "debug"):
+            folders[:] = [name for name in folders if name != "incremental" and not name.startswith(OWN)]
+            to = self.target / "debug" / pathlib.Path(folder).relative_to(TARGET / "debug")
+            to.mkdir(parents=True)
+            for name in files:
+                if not name.startswith(OWN):
+                    os.link(pathlib.Path(folder) / name, to / name)
 
+    def copy_checkout(self):
+        """Copies what git knows or would know."""
+        listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        listed = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
+        shutil.rmtree(self.code, ignore_errors=True)
+        for name in listed:
+            if name and (ROOT / name).is_file():
+                (self.code / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.code / name)
 
-def sound_code_passes(mutations):
-    """Runs the tests with sound code: one that fails anyway shows nothing."""
-    for where, kind in [("lib", ["--lib"]), ("it", ["--test", "it"])]:
-        tests = sorted({it["test"] for it in mutations if it["where"] == where})
-        done = cargo(["test", *kind, "--", "--exact", *tests], COPY) if tests else None
-        if done and (done.returncode != 0 or f"running {len(tests)} test" not in done.stdout):
-            print(f"tests that fail or are missing with sound code:\n{done.stdout}{done.stderr}")
-            return False
-    return True
+    def cargo(self, arguments):
+        environment = {
+            **os.environ,
+            "CARGO_TARGET_DIR": str(self.target),
+            "CARGO_PROFILE_DEV_DEBUG": "0",
+            "RUST_BACKTRACE": "0",
+        }
+        command = ["cargo", arguments[0], "--locked", "--quiet", "--features", "full", *arguments[1:]]
+        return subprocess.run(command, cwd=self.code, env=environment, capture_output=True, text=True, timeout=1800)
 
+    def sound_code_passes(self, mutations):
+        """Runs the tests with sound code: one that fails anyway shows nothing."""
+        for where, kind in [("lib", ["--lib"]), ("it", ["--test", "it"])]:
+            tests = sorted({it["test"] for it in mutations if it["where"] == where})
+            done = self.cargo(["test", *kind, "--", "--exact", *tests]) if tests else None
+            if done and (done.returncode != 0 or f"running {len(tests)} test" not in done.stdout):
+                print(f"tests that fail or are missing with sound code:\n{done.stdout}{done.stderr}")
+                return False
+        return True
 
-def run(mutation):
-    """Returns what is wrong with a mutation, or nothing if its test noticed it."""
-    path = COPY / mutation["file"]
-    sound = path.read_text()
-    if sound.count(mutation["find"]) != 1:
-        return f"{mutation['file']} has its text {sound.count(mutation['find'])} times, not once"
-    kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
-    path.write_text(sound.replace(mutation["find"], mutation["replace"]))
-    try:
-        done = cargo(["test", *kind, "--", "--exact", mutation["test"]], COPY)
-    finally:
-        path.write_text(sound)
-    output = done.stdout + done.stderr
-    if "error: could not compile" in output:
-        return "the broken code does not compile:\n" + output[-2000:]
-    if "running 1 test" not in output:
-        return f"there is no test {mutation['test']}:\n" + output[-2000:]
-    if done.returncode == 0:
-        return f"{mutation['test']} did not notice"
-    return None if "test result: FAILED" in output else "the test did not end:\n" + output[-2000:]
+    def run(self, mutation):
+        """Returns what is wrong with a mutation, or nothing if its test noticed it."""
+        path = self.code / mutation["file"]
+        sound = path.read_text()
+        if sound.count(mutation["find"]) != 1:
+            return f"{mutation['file']} has its text {sound.count(mutation['find'])} times, not once"
+        kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
+        path.write_text(sound.replace(mutation["find"], mutation["replace"]))
+        try:
+            done = self.cargo(["test", *kind, "--", "--exact", mutation["test"]])
+        finally:
+            path.write_text(sound)
+        output = done.stdout + done.stderr
+        if "error: could not compile" in output:
+            return "the broken code does not compile:\n" + output[-2000:]
+        if "running 1 test" not in output:
+            return f"there is no test {mutation['test']}:\n" + output[-2000:]
+        if done.returncode == 0:
+            return f"{mutation['test']} did not notice"
+        return None if "test result: FAILED" in output else "the test did not end:\n" + output[-2000:]
 
 
 def main():
     lists = sorted((ROOT / "tests" / "mutations").glob("*.json"))
     mutations = [mutation for path in lists for mutation in json.loads(path.read_text())]
     chosen = [it for it in mutations if not sys.argv[1:] or it["name"] in sys.argv[1:]]
-    COPY.mkdir(parents=True, exist_ok=True)
-    copy_checkout()
-    failures = 0 if sound_code_passes(chosen) else 1
-    try:
-        for mutation in chosen:
-            wrong = run(mutation)
+    copies = [Copy(number) for number in range(min(WORKERS, max(1, len(chosen))))]
+    free = queue.SimpleQueue()
+    for copy in copies:
+        copy.prepare()
+        free.put(copy)
+
+    def run(mutation):
+        copy = free.get()
+        try:
+            return mutation, copy.run(mutation)
+        finally:
+            free.put(copy)
+
+    failures = 0 if copies[0].sound_code_passes(chosen) else 1
+    with concurrent.futures.ThreadPoolExecutor(len(copies)) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(run, it) for it in chosen]):
+            mutation, wrong = done.result()
             failures += wrong is not None
             print(f"{'FAILED ' if wrong else 'noticed'} {mutation['name']}: {wrong or mutation['test']}", flush=True)
-    finally:
-        cargo(["test", "--no-run"], ROOT)
     print(f"mutations: {max(0, len(chosen) - failures)} passed, {failures} failed")
     sys.exit(failures > 0 or not chosen)
 
