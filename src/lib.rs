@@ -21,6 +21,8 @@ pub mod config;
 pub mod core;
 mod daemon;
 pub mod error;
+#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs it"))]
+mod expression;
 #[cfg(all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3"))]
 pub mod fuzzing;
 pub mod handler;
