@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod contract;
+mod document;
 #[cfg(feature = "http_json")]
 mod http_json;
 #[cfg(feature = "sqs")]
