@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::deployment::{Deployment, network, refuse_unlisted, state};
 use super::env::Vars;
+use super::event;
 use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
@@ -29,7 +30,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
         return Err(problems);
     }
     let deployment = Deployment::read(&layers, &mut problems);
-    let services = services(&layers, &deployment, &region, &mut problems);
+    let services = services(&layers, &deployment, (&region, input), &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
     let intervals = intervals(input.vars, &mut problems);
     let network = network(input.vars, &mut problems);
@@ -76,7 +77,8 @@ pub(super) fn one_source(
     let mut tree = Tree::empty();
     tree.set("/source", settings, origin);
     let given = tree.value.pointer_mut("/source").and_then(|it| it.as_object_mut()?.remove("name"));
-    let section = section(&tree, "/source", sources::TABLE, &Deployment::default(), &mut problems);
+    let mut section = section(&tree, "/source", sources::TABLE, &Deployment::default(), &mut problems);
+    section.iter_mut().for_each(|it| event::take(it, &Value::Null, &tree.origin("/source"), &mut problems));
     let memory = Tree::from(json!({ "state": { "type": "memory" } }), Origin::new(&Layer::Default, "state"));
     let state = self::section(&memory, "/state", stores::TABLE, &Deployment::default(), &mut problems);
     let network = network(vars, &mut problems);
@@ -123,7 +125,12 @@ pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Resul
     }
 }
 
-fn services(layers: &Layers, deployment: &Deployment, region: &str, problems: &mut Problems) -> Vec<Service> {
+fn services(
+    layers: &Layers,
+    deployment: &Deployment,
+    (region, input): (&str, Input<'_>),
+    problems: &mut Problems,
+) -> Vec<Service> {
     let trees = match &layers.services {
         Some(list) => {
             for origin in &layers.single_origins {
@@ -137,8 +144,13 @@ fn services(layers: &Layers, deployment: &Deployment, region: &str, problems: &m
         }
         None => vec![single(layers, problems)],
     };
-    let context =
-        Context { deployment, region, single: layers.services.is_none(), source_misspelt: layers.source_misspelt };
+    let context = Context {
+        deployment,
+        region,
+        input,
+        single: layers.services.is_none(),
+        source_misspelt: layers.source_misspelt,
+    };
     let trees = trees.into_iter().map(|tree| over_defaults(&layers.defaults, tree));
     let services: Vec<_> = trees.map(|tree| (context.service(&tree, problems), tree)).collect();
     refuse_twins(&services, problems);
@@ -220,6 +232,7 @@ fn brakes_are_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], probl
 struct Context<'a> {
     deployment: &'a Deployment,
     region: &'a str,
+    input: Input<'a>,
     /// Whether the service was given in the short form.
     single: bool,
     source_misspelt: bool,
@@ -271,18 +284,13 @@ impl Context<'_> {
             let mut tree = tree.clone();
             let given = tree.value.pointer_mut(&pointer).and_then(|it| it.as_object_mut()?.remove("name"));
             let section = section(&tree, &pointer, sources::TABLE, self.deployment, problems);
-            let Some(section) = section else { continue };
+            let Some(mut section) = section else { continue };
+            event::prepare(&mut section, &tree, &pointer, self.input, problems);
             let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
-            let parts: Vec<_> =
-                tree.value["sources"][number].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+            let parts = tree.value["sources"][number].as_object().into_iter().flatten();
+            let at = self.blame(&tree, &pointer, &parts.map(|(key, _)| key.as_str()).collect::<Vec<_>>());
             for identity in (section.kind.identities)(&section.settings, self.region) {
-                refuse_unlisted(
-                    &identity,
-                    &self.deployment.sources,
-                    "allowed_sources",
-                    &self.blame(&tree, &pointer, &parts),
-                    problems,
-                );
+                refuse_unlisted(&identity, &self.deployment.sources, "allowed_sources", &at, problems);
             }
             if sources.iter().any(|other| other.name == name) {
                 problems.add(

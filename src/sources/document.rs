@@ -18,7 +18,7 @@ use crate::expression;
 pub(super) struct Fields {
     /// Messages that wait and can be received now.
     #[schemars(length(max = 1024))]
-    backlog: String,
+    pub(super) backlog: String,
     /// Messages received and not yet acknowledged.
     #[serde(default)]
     #[schemars(with = "String", length(max = 1024))]
@@ -94,11 +94,16 @@ impl Wanted {
 
     /// The same on this thread.
     pub fn measure(&self, document: &Value) -> Result<Measurement> {
-        let taken_at = self.taken_at.as_deref().map(|pointer| time(document, pointer)).transpose()?;
-        Ok(Measurement { amount: self.amount(document)?, taken_at })
+        Ok(Measurement { amount: self.amount(document)?, taken_at: self.time(document)? })
     }
 
-    fn amount(&self, document: &Value) -> Result<Amount> {
+    /// The time at which the numbers were taken, where the document says it.
+    pub fn time(&self, document: &Value) -> Result<Option<Timestamp>> {
+        self.taken_at.as_deref().map(|pointer| time(document, pointer)).transpose()
+    }
+
+    /// The number or numbers.
+    pub fn amount(&self, document: &Value) -> Result<Amount> {
         let Some(fields) = &self.fields else {
             let value = match &self.expression {
                 Some(expression) => evaluate(expression, document)?,

@@ -5,6 +5,7 @@ mod contract;
 mod document;
 #[cfg(feature = "http_json")]
 mod http_json;
+mod payload;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -12,8 +13,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::Value;
 
-use crate::adapter::{Entry, entry};
+use crate::adapter::{Entry, Section, entry};
 use crate::core::Amount;
 use crate::error::Result;
 
@@ -72,7 +74,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("response_time", &[], &[]),
     planned("heroku_router", &[], &[]),
     planned("temporal", &[], &[]),
-    planned("payload", &[], &[]),
+    entry!(payload),
     planned("schedule", &["cron"], &[]),
     planned("postgres", &["postgresql"], &[]),
     planned("mysql", &["mariadb"], &[]),
@@ -81,6 +83,29 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("buildkite", &[], &[]),
     planned("command", &["exec"], &[]),
 ];
+
+/// Whether a source reads the event that invokes the function.
+pub(crate) fn reads_event(name: &str) -> bool {
+    ["payload"].contains(&name)
+}
+
+/// Puts what a source reads of an event into its settings, since it sees no event itself.
+///
+/// # Errors
+/// [`ErrorKind::Bug`](crate::error::ErrorKind::Bug) where schema and type disagree. What is not in the event fails when it is read.
+pub(crate) fn take_from_event(section: &mut Section<dyn Source>, event: &Value) -> Result<()> {
+    match section.kind.name {
+        "payload" => payload::take(&mut section.settings, event),
+        _ => Ok(()),
+    }
+}
+
+/// Says when the event came that a source has read.
+pub(crate) fn note_received(section: &mut Section<dyn Source>, at: Timestamp) {
+    if reads_event(section.kind.name) {
+        payload::event::note_received(&mut section.settings, at);
+    }
+}
 
 const fn planned(
     name: &'static str,
