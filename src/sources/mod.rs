@@ -1,11 +1,19 @@
 //! Sources: where work waits. One file for each provider, one line for each in the table.
 
+#[cfg(feature = "command")]
+mod command;
 #[cfg(test)]
 mod contract;
 mod document;
+#[cfg(feature = "heroku_router")]
+mod heroku_router;
 #[cfg(feature = "http_json")]
 mod http_json;
 mod payload;
+#[cfg(feature = "response_time")]
+mod response_time;
+#[cfg(feature = "schedule")]
+mod schedule;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -71,22 +79,22 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("nsq", &[], &[]),
     planned("azure_queue", &[], &[]),
     entry!(http_json, "http_json"),
-    planned("response_time", &[], &[]),
-    planned("heroku_router", &[], &[]),
+    entry!(response_time, "response_time"),
+    entry!(heroku_router, "heroku_router"),
     planned("temporal", &[], &[]),
     entry!(payload),
-    planned("schedule", &["cron"], &[]),
+    entry!(schedule, "schedule"),
     planned("postgres", &["postgresql"], &[]),
     planned("mysql", &["mariadb"], &[]),
     planned("nats", &["nats_jetstream"], &[]),
     planned("github_actions", &["github_runner"], &[]),
     planned("buildkite", &[], &[]),
-    planned("command", &["exec"], &[]),
+    entry!(command, "command"),
 ];
 
 /// Whether a source reads the event that invokes the function.
 pub(crate) fn reads_event(name: &str) -> bool {
-    ["payload"].contains(&name)
+    ["payload", "heroku_router"].contains(&name)
 }
 
 /// Puts what a source reads of an event into its settings, since it sees no event itself.
@@ -96,6 +104,8 @@ pub(crate) fn reads_event(name: &str) -> bool {
 pub(crate) fn take_from_event(section: &mut Section<dyn Source>, event: &Value) -> Result<()> {
     match section.kind.name {
         "payload" => payload::take(&mut section.settings, event),
+        #[cfg(feature = "heroku_router")]
+        "heroku_router" => heroku_router::take(&mut section.settings, event),
         _ => Ok(()),
     }
 }
