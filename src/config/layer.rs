@@ -128,8 +128,8 @@ fn event_config(event: &Value, is_read: bool, problems: &mut Problems) -> Option
             return None;
         }
     };
-    // Those keys are AWS's only in an event of AWS; anywhere else they would be settings in the wrong place.
-    let of_aws = if object.contains_key("detail-type") { EVENT_KEYS } else { &[] };
+    // Those keys are AWS's only in an event of AWS; in a payload they would be settings in the wrong place.
+    let of_aws = if is_read || object.contains_key("detail-type") { EVENT_KEYS } else { &[] };
     let known = |key: &String| key == "config" || key == "scheduled_time" || of_aws.contains(&key.as_str());
     for key in object.keys().filter(|key| !known(key)) {
         let remedy = match SETTINGS.iter().any(|setting| setting.key == key) {

@@ -4,6 +4,7 @@
 mod command;
 #[cfg(test)]
 mod contract;
+#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs everything"))]
 mod document;
 #[cfg(feature = "heroku_router")]
 mod heroku_router;

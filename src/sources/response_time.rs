@@ -232,11 +232,17 @@ impl Settings {
         if self.value == Number::SuccessPercent {
             return finite(percent);
         }
-        if self.on_failure == OnFailure::Slow {
-            times.extend(failed.iter().map(|_| Duration::from_millis(self.timeout_ms)));
-        } else if let (true, Some(Err(last))) = (percent < f64::from(self.min_success_percent), failed.pop()) {
-            let during = format!("probing: {} of {asked} failed, the last", asked - times.len());
-            return Err(Error::new(last.kind(), during, last.to_string()));
+        let are_too_few = percent < f64::from(self.min_success_percent);
+        match (self.on_failure, failed.pop()) {
+            (OnFailure::Slow, last) => {
+                let slow = failed.len() + usize::from(last.is_some());
+                times.extend(std::iter::repeat_n(Duration::from_millis(self.timeout_ms), slow));
+            }
+            (OnFailure::Error, Some(Err(last))) if are_too_few => {
+                let during = format!("probing: {} of {asked} failed, the last", asked - times.len());
+                return Err(Error::new(last.kind(), during, last.to_string()));
+            }
+            (OnFailure::Error, _) => {}
         }
         times.sort_unstable();
         let rank = (times.len() * self.percentile as usize).div_ceil(100).max(1);

@@ -98,10 +98,10 @@ async fn a_slower_endpoint_is_a_larger_number_and_a_failing_one_is_none() {
     assert!((150.0..2000.0).contains(&slow), "{slow}");
     let quick = gauge(of("/", json!({ "percentile": 1 }))).await;
     assert!(0.0 < quick && quick < slow, "{quick}");
-    assert_eq!(gauge(of("/flaky", json!({ "probes": 4, "value": "success_percent" }))).await, 50.0);
-    let flaky = read(of("/flaky", json!({ "probes": 4 }))).await.expect_err("half of them fail");
+    assert_eq!(gauge(of("/flaky", json!({ "probes": 4, "timeout_ms": 1500, "value": "success_percent" }))).await, 50.0);
+    let flaky = read(of("/flaky", json!({ "probes": 4, "timeout_ms": 1500 }))).await.expect_err("half of them fail");
     assert_eq!(flaky.kind(), ErrorKind::Unavailable, "{flaky}");
-    assert!(gauge(of("/flaky", json!({ "probes": 4, "min_success_percent": 50 }))).await < 2000.0);
+    assert!(gauge(of("/flaky", json!({ "probes": 4, "timeout_ms": 1500, "min_success_percent": 50 }))).await < 2000.0);
     let late = read(of("/?ms=3000", json!({ "probes": 2, "timeout_ms": 100 }))).await.expect_err("it is late");
     assert_eq!(late.kind(), ErrorKind::Timeout, "{late}");
     assert_eq!(gauge(of("/?ms=3000", json!({ "probes": 1, "timeout_ms": 100, "on_failure": "slow" }))).await, 100.0);
