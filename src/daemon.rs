@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::call::Call;
-use crate::config::Intervals;
+use crate::config::{self, Intervals};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{Answer, Failed, Host, Plan, TIME_TO_RELEASE};
 use crate::looping::{End, LONGEST_TICK, Loop, pause, records};
@@ -67,7 +68,8 @@ pub(crate) async fn run(host: Host, options: Options) -> Result<()> {
         stop.send_replace(true);
         signals.next().await;
     };
-    let daemon = Daemon { host, options, stopped };
+    let began = host.now();
+    let daemon = Daemon { host, options, stopped, began };
     tokio::select! {
         ended = daemon.run(intervals, &health) => ended,
         () = ended_twice => Err(Error::new(ErrorKind::Unavailable, "ending", "a second signal ended it at once")),
@@ -108,6 +110,8 @@ struct Daemon {
     host: Host,
     options: Options,
     stopped: watch::Receiver<bool>,
+    /// When it began, which is when its event came.
+    began: Timestamp,
 }
 
 impl Daemon {
@@ -136,7 +140,8 @@ impl Daemon {
     }
 
     async fn tick(&self, plan: Plan) -> Result<Answer, Failed> {
-        let config = self.host.configure(&self.options.event, self.options.dry_run, plan.call).await?;
+        let mut config = self.host.configure(&self.options.event, self.options.dry_run, plan.call).await?;
+        config::received(&mut config, self.began);
         self.host.tick(config, None, plan).await
     }
 

@@ -469,7 +469,7 @@ mod tests {
             format!("{}1{}", "(".repeat(32), ")".repeat(32)),
             format!("{}1{}", "max(".repeat(32), ")".repeat(32)),
             format!("{}1{}", "max(doc.a??".repeat(32), ")".repeat(32)),
-            format!("{}1{}", "doc[doc[doc[doc[".repeat(1), "]]]]".repeat(1)),
+            "doc[doc[doc[doc[1]]]]".to_owned(),
             format!("[{}]", ["doc[doc[doc[0]]]"; 60].join(",")),
             times("notif ", "x"),
             times("notif", "x"),

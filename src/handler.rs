@@ -159,7 +159,8 @@ impl Host {
         let now = self.clock.now();
         let budget = budget(invocation.deadline_ms, now);
         let (call, end) = (Call::within(budget), End::after(budget, now));
-        let config = self.configure(event, invocation.dry_run, call).await?;
+        let mut config = self.configure(event, invocation.dry_run, call).await?;
+        config::received(&mut config, now);
         let scheduled_for = scheduled_time(event).filter(|time| can_be_delivered(*time, now));
         if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
             tracing::warn!(
@@ -169,7 +170,7 @@ impl Host {
             return Ok(Answer::late(invocation.id, config.dry_run, late_by_secs));
         }
         match config.intervals.filter(|_| self.in_lambda) {
-            Some(intervals) => Box::pin(self.repeat(event, &invocation, &config, intervals, end)).await,
+            Some(intervals) => Box::pin(self.repeat((event, now), &invocation, &config, intervals, end)).await,
             None => {
                 let plan = Plan { name: invocation.id, call, scheduled_for, term: None, on_exit: None };
                 self.tick(config, invocation.function_arn.as_deref(), plan).await
@@ -180,7 +181,7 @@ impl Host {
     /// Ticks until the end is near.
     async fn repeat(
         &self,
-        event: &Value,
+        (event, received): (&Value, Timestamp),
         invocation: &Invocation,
         config: &Config,
         intervals: Intervals,
@@ -188,7 +189,8 @@ impl Host {
     ) -> Result<Answer, Failed> {
         let Invocation { id, function_arn, dry_run, .. } = invocation;
         let tick = async |plan: Plan| {
-            let config = self.configure(event, *dry_run, plan.call).await?;
+            let mut config = self.configure(event, *dry_run, plan.call).await?;
+            config::received(&mut config, received);
             self.tick(config, function_arn.as_deref(), plan).await
         };
         let mut looped = Loop::new(id, &self.holder, intervals, end, tick);
@@ -289,6 +291,11 @@ impl Host {
             term,
         };
         Box::pin(release(&tick)).await
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The loops of this process, as their leases name them.

@@ -1,7 +1,5 @@
 //! Checks what the layers say and turns it into a [`Config`], collecting every problem on the way.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::deployment::{Deployment, network, refuse_unlisted, state};
@@ -32,7 +30,7 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
         return Err(problems);
     }
     let deployment = Deployment::read(&layers, &mut problems);
-    let services = services(&layers, &deployment, input.vars, &region, &mut problems);
+    let services = services(&layers, &deployment, (&region, input), &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
     let intervals = intervals(input.vars, &mut problems);
     let network = network(input.vars, &mut problems);
@@ -79,15 +77,9 @@ pub(super) fn one_source(
     let mut tree = Tree::empty();
     tree.set("/source", settings, origin);
     let deployment = Deployment::default();
-    let mut sources = Sources {
-        deployment: &deployment,
-        vars,
-        target: None,
-        is_alone: true,
-        found: Vec::new(),
-        weights: BTreeMap::new(),
-    };
-    let source = sources.read(&tree, "/source", &mut problems);
+    let input = Input { vars, event: &Value::Null, in_lambda: false, remote: None };
+    let mut sources = Sources::new(&deployment, input, None);
+    let source = sources.read_alone(&tree, "/source", &mut problems);
     let memory = Tree::from(json!({ "state": { "type": "memory" } }), Origin::new(&Layer::Default, "state"));
     let state = section(&memory, "/state", stores::TABLE, &deployment, &mut problems);
     let network = network(vars, &mut problems);
@@ -136,8 +128,7 @@ pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Resul
 fn services(
     layers: &Layers,
     deployment: &Deployment,
-    vars: &dyn Vars,
-    region: &str,
+    (region, input): (&str, Input<'_>),
     problems: &mut Problems,
 ) -> Vec<Service> {
     let trees = match &layers.services {
@@ -155,8 +146,8 @@ fn services(
     };
     let context = Context {
         deployment,
-        vars,
         region,
+        input,
         single: layers.services.is_none(),
         source_misspelt: layers.source_misspelt,
     };
@@ -240,8 +231,8 @@ fn brakes_are_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], probl
 
 struct Context<'a> {
     deployment: &'a Deployment,
-    vars: &'a dyn Vars,
     region: &'a str,
+    input: Input<'a>,
     /// Whether the service was given in the short form.
     single: bool,
     source_misspelt: bool,
@@ -283,9 +274,7 @@ impl Context<'_> {
 
     fn sources<'b>(&'b self, tree: &Tree, target: Option<&'b Identity>, problems: &mut Problems) -> Sources<'b> {
         let count = tree.value["sources"].as_array().map_or(0, Vec::len);
-        let (deployment, vars) = (self.deployment, self.vars);
-        let mut sources =
-            Sources { deployment, vars, target, is_alone: false, found: Vec::new(), weights: BTreeMap::new() };
+        let mut sources = Sources::new(self.deployment, self.input, target);
         for number in 0..count {
             let pointer = format!("/sources/{number}");
             let keys = tree.value["sources"][number].as_object();

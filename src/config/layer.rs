@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Input;
 use super::env::Vars;
+use super::event;
 use super::file;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::schema::{did_you_mean, nearest};
@@ -77,7 +78,8 @@ pub(super) fn read(input: Input<'_>, problems: &mut Problems) -> Layers {
     }
     layers.read_environment(input.vars, problems);
     layers.deployment_region = layers.top.value.pointer("/region").and_then(Value::as_str).map(str::to_owned);
-    if let Some(config) = event_config(input.event, problems) {
+    let is_read = layers.read_events();
+    if let Some(config) = event_config(input.event, is_read, problems) {
         of_event = layers.read_document(&Layer::Event, "config", config, problems);
     }
     match of_event {
@@ -112,7 +114,10 @@ pub(super) fn read_scenario(document: &Value, from: &str, problems: &mut Problem
 }
 
 /// Returns what is under `config` in an event, if it is there and not null.
-fn event_config(event: &Value, problems: &mut Problems) -> Option<Value> {
+///
+/// `is_read` says whether the deployment has a source that looks into events, which may then have any shape: that of a
+/// message, or of a request.
+fn event_config(event: &Value, is_read: bool, problems: &mut Problems) -> Option<Value> {
     let at = |path: &str| Origin::new(&Layer::Event, path);
     let object = match event {
         Value::Null => return None,
@@ -123,12 +128,13 @@ fn event_config(event: &Value, problems: &mut Problems) -> Option<Value> {
             return None;
         }
     };
-    // Those keys are AWS's only in an event of AWS; anywhere else they would be settings in the wrong place.
-    let of_aws = if object.contains_key("detail-type") { EVENT_KEYS } else { &[] };
+    // Those keys are AWS's only in an event of AWS; in a payload they would be settings in the wrong place.
+    let of_aws = if is_read || object.contains_key("detail-type") { EVENT_KEYS } else { &[] };
     let known = |key: &String| key == "config" || key == "scheduled_time" || of_aws.contains(&key.as_str());
     for key in object.keys().filter(|key| !known(key)) {
         let remedy = match SETTINGS.iter().any(|setting| setting.key == key) {
             true => format!("move it to config.{key}"),
+            false if is_read => continue,
             false => did_you_mean(key, &["config"]),
         };
         problems.add(&at(key), "is not a known key of an event", remedy);
@@ -235,6 +241,12 @@ impl Layers {
 
     fn note_single(&mut self, origin: &Origin) {
         self.single_origins.push(origin.clone());
+    }
+
+    /// Whether the layers so far have a source that looks into events.
+    fn read_events(&self) -> bool {
+        let services = self.services.as_ref().map(|services| &services.value);
+        services.map_or_else(|| event::is_read_by(&self.source_type()), event::is_read_by_any)
     }
 
     fn source_type(&self) -> String {

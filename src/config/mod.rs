@@ -9,6 +9,7 @@ mod check;
 mod deployment;
 pub mod docs;
 mod env;
+mod event;
 mod file;
 mod intervals;
 mod layer;
@@ -33,6 +34,7 @@ use crate::targets::Target;
 #[cfg(all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3"))]
 pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};
+pub(crate) use event::received;
 pub(crate) use file::parse as parse_document;
 pub use intervals::Intervals;
 pub use location::Location;

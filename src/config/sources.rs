@@ -5,35 +5,49 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::check::section;
-use super::env::Vars;
+use super::event;
 use super::origin::{Layer, Origin, Problems, Tree};
-use super::{NamedSource, secrets_in};
+use super::{Input, NamedSource, secrets_in};
 use crate::adapter::{Identity, find};
 use crate::config::deployment::Deployment;
 use crate::sources::TABLE;
 
 /// The sources of a service as they are read, one after another.
 pub(super) struct Sources<'a> {
-    pub deployment: &'a Deployment,
-    pub vars: &'a dyn Vars,
+    deployment: &'a Deployment,
+    input: Input<'a>,
     /// What the service's target names, if it could be read.
-    pub target: Option<&'a Identity>,
+    target: Option<&'a Identity>,
     /// Whether there is no service at all, and the source is read by itself.
-    pub is_alone: bool,
+    is_alone: bool,
     /// The sources so far.
     pub found: Vec<NamedSource>,
     /// By what their loads are multiplied.
     pub weights: BTreeMap<String, f64>,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    pub fn new(deployment: &'a Deployment, input: Input<'a>, target: Option<&'a Identity>) -> Self {
+        Self { deployment, input, target, is_alone: false, found: Vec::new(), weights: BTreeMap::new() }
+    }
+
+    /// Reads a source without a service around it.
+    pub fn read_alone(&mut self, tree: &Tree, pointer: &str, problems: &mut Problems) -> Option<NamedSource> {
+        self.is_alone = true;
+        self.read(tree, pointer, problems)
+    }
+
     /// Reads the source at a pointer. Returns it as it was found, for what is to be said about it.
     pub fn read(&mut self, tree: &Tree, pointer: &str, problems: &mut Problems) -> Option<NamedSource> {
         let mut tree = tree.clone();
         let mut taken = |key: &str| tree.value.pointer_mut(pointer).and_then(|it| it.as_object_mut()?.remove(key));
         let (given, weight) = (taken("name"), taken("weight"));
         self.fill(&mut tree, pointer, problems);
-        let section = section(&tree, pointer, TABLE, self.deployment, problems)?;
+        let mut section = section(&tree, pointer, TABLE, self.deployment, problems)?;
+        match self.is_alone {
+            true => event::take(&mut section, self.input.event, &tree.origin(pointer), problems),
+            false => event::prepare(&mut section, &tree, pointer, self.input, problems),
+        }
         let name = given.as_ref().and_then(Value::as_str).unwrap_or(section.kind.name).to_owned();
         if self.found.iter().any(|other| other.name == name) {
             let problem = format!("is the second source called {name}");
@@ -98,7 +112,7 @@ impl Sources<'_> {
                 );
             }
             Some(("env", variable)) => {
-                let value = self.vars.get(variable);
+                let value = self.input.vars.get(variable);
                 let problem =
                     || (format!("has ${{env:{variable}}} in it, and {variable} is not set"), "set it".to_owned());
                 return value.map(Some).ok_or_else(problem);
@@ -150,14 +164,8 @@ mod tests {
         let path = vec!["prod".to_owned(), "orders".to_owned()];
         let target = Identity { provider: "ecs", region: "-".to_owned(), account: None, path };
         let deployment = Deployment::default();
-        let sources = Sources {
-            deployment: &deployment,
-            vars: &vars,
-            target: Some(&target),
-            is_alone: false,
-            found: Vec::new(),
-            weights: BTreeMap::new(),
-        };
+        let input = Input { vars: &vars, event: &Value::Null, in_lambda: false, remote: None };
+        let sources = Sources::new(&deployment, input, Some(&target));
         let filled = sources.filled(text, &Origin::new(&layer, "config"));
         filled.map_err(|(problem, remedy)| format!("{problem}; {remedy}"))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Certificate, Client, Method, Url, redirect};
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 use super::guard::{Guard, NotPermitted};
 use crate::config::{Network, Secret};
@@ -88,6 +89,8 @@ pub(crate) struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// How long it took from the request to the last byte.
+    pub took: Duration,
     url: Url,
 }
 
@@ -196,6 +199,7 @@ impl Http {
             Some(Credential::Raw(value)) => request.header(AUTHORIZATION, value.expose()),
         };
         let request = ask.body.into_iter().fold(request, |request, body| request.body(body));
+        let began = Instant::now();
         let mut answer = request.send().await.map_err(|error| endpoint.failure(error))?;
         let too_long = || Error::new(ErrorKind::Malformed, endpoint.during(), "the answer is longer than 1 MiB");
         if answer.content_length().is_some_and(|length| LONGEST_ANSWER as u64 <= length) {
@@ -209,7 +213,7 @@ impl Http {
             body.extend_from_slice(&chunk);
         }
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Ok(Answer { status, headers, body, url: endpoint.url.clone() })
+        Ok(Answer { status, headers, body, took: began.elapsed(), url: endpoint.url.clone() })
     }
 
     /// The client for an endpoint: one for each set of TLS settings, so that connections stay warm.
@@ -289,6 +293,11 @@ impl Answer {
             None => Ok(self),
             Some((kind, cause)) => Err(Error::new(kind, during(&self.url), cause)),
         }
+    }
+
+    /// What was being done, for an error of an adapter's own.
+    pub(crate) fn during(&self) -> String {
+        during(&self.url)
     }
 
     /// What a status other than success means for the operator.

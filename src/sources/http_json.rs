@@ -1,23 +1,23 @@
 //! A number in a JSON document that is asked for by HTTP.
 //!
-//! The number is named by a JSON Pointer (RFC 6901, <https://www.rfc-editor.org/rfc/rfc6901>). KEDA's `metrics-api` scaler does
-//! the same by another notation (<https://keda.sh/docs/latest/scalers/metrics-api/>), and takes quantities such as `100m`
-//! too; here a text is taken for a number only where `as_text` says so, and then only a plain one.
+//! The number is named by a JSON Pointer (RFC 6901, <https://www.rfc-editor.org/rfc/rfc6901>) or is the result of a formula.
+//! KEDA's `metrics-api` scaler does the same by another notation (<https://keda.sh/docs/latest/scalers/metrics-api/>), and
+//! takes quantities such as `100m` too; here a text is taken for a number only where `as_text` says so, and then only a plain one.
+//! An application that itself says how many tasks it wants, as with autoscalebot's `AppDecisionBackend`, is read like any other.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::document::{Fields, Wanted, parse as parse_document};
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::config::{Reference, Secret};
-use crate::core::{Amount, Finite, QueueDepth};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::net::{self, Credential, Endpoint, Http, Tls};
 use crate::secrets::Secrets;
 use crate::shared::Shared;
@@ -46,8 +46,12 @@ struct Settings {
     url: String,
     /// Where the number is, as a JSON Pointer such as `/queue/waiting`. Without it the document itself is the number.
     #[serde(default)]
-    #[schemars(length(max = 1024))]
-    pointer: String,
+    #[schemars(with = "String", length(max = 1024))]
+    pointer: Option<String>,
+    /// The number as a formula in the Expr language over the document, `doc`, in place of `pointer`: `sum(doc.queues, .waiting)`.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 1024))]
+    expression: Option<String>,
     /// Where the counts of a queue are, in place of `pointer`.
     #[serde(default)]
     #[schemars(with = "Fields")]
@@ -76,34 +80,6 @@ struct Settings {
     insecure_tls: bool,
 }
 
-/// The counts of a queue, each a JSON Pointer.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Fields {
-    /// Messages that wait and can be received now.
-    #[schemars(length(max = 1024))]
-    backlog: String,
-    /// Messages received and not yet acknowledged.
-    #[serde(default)]
-    #[schemars(with = "String", length(max = 1024))]
-    in_flight: Option<String>,
-    /// Messages that wait and cannot be received yet.
-    #[serde(default)]
-    #[schemars(with = "String", length(max = 1024))]
-    delayed: Option<String>,
-    /// Age of the oldest waiting message in seconds.
-    #[serde(default)]
-    #[schemars(with = "String", length(max = 1024))]
-    oldest_age_secs: Option<String>,
-}
-
-impl Fields {
-    fn pointers(&self) -> impl Iterator<Item = &String> {
-        let Self { backlog, in_flight, delayed, oldest_age_secs } = self;
-        [Some(backlog), in_flight.as_ref(), delayed.as_ref(), oldest_age_secs.as_ref()].into_iter().flatten()
-    }
-}
-
 /// A user's name and password, sent as `Authorization: Basic`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -118,19 +94,10 @@ struct Basic {
 fn check(settings: &Value) -> Vec<(String, String)> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
     let mut problems: Vec<_> = net::parse(&settings.url).err().into_iter().collect();
-    let fields = settings.fields.iter().flat_map(Fields::pointers);
-    let mut pointers = fields.chain(&settings.taken_at).chain([&settings.pointer]);
-    if pointers.any(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
-        let remedy = "begin it with /, as in /queue/waiting";
-        problems.push(("has a JSON Pointer that is none".to_owned(), remedy.to_owned()));
+    problems.extend(settings.wanted().problems());
+    if settings.basic.is_some() && settings.bearer_token.is_some() {
+        problems.push(("has both bearer_token and basic".to_owned(), "keep one of them".to_owned()));
     }
-    let mut twice = |both: bool, names: &str| {
-        if both {
-            problems.push((format!("has both {names}"), "keep one of them".to_owned()));
-        }
-    };
-    twice(settings.fields.is_some() && !settings.pointer.is_empty(), "pointer and fields");
-    twice(settings.basic.is_some() && settings.bearer_token.is_some(), "bearer_token and basic");
     problems
 }
 
@@ -169,12 +136,7 @@ impl fmt::Debug for HttpJson {
 impl Source for HttpJson {
     async fn read(&self) -> Result<Measurement> {
         let body = self.body().await?;
-        let document: Value = serde_json::from_slice(&body).map_err(|error| {
-            let cause = format!("the answer is no JSON (line {}, column {})", error.line(), error.column());
-            wrong(ErrorKind::Malformed, cause)
-        })?;
-        let taken_at = self.settings.taken_at.as_deref().map(|at| time(&document, at)).transpose()?;
-        Ok(Measurement { amount: self.settings.amount(&document)?, taken_at })
+        self.settings.wanted().read(parse_document(&body)?).await
     }
 }
 
@@ -193,62 +155,10 @@ impl HttpJson {
 }
 
 impl Settings {
-    fn amount(&self, document: &Value) -> Result<Amount> {
-        let Some(fields) = &self.fields else {
-            return Ok(Amount::Gauge { value: self.number(document, &self.pointer)? });
-        };
-        let count = |pointer: &String| self.count(document, pointer);
-        let age = |pointer: &String| self.number(document, pointer).map(|age| age.get() as u64);
-        Ok(Amount::Queue(QueueDepth {
-            backlog: count(&fields.backlog)?,
-            in_flight: fields.in_flight.as_ref().map(count).transpose()?,
-            delayed: fields.delayed.as_ref().map(count).transpose()?,
-            oldest_age_secs: fields.oldest_age_secs.as_ref().map(age).transpose()?,
-        }))
+    fn wanted(&self) -> Wanted {
+        let Self { pointer, expression, fields, taken_at, as_text, .. } = self.clone();
+        Wanted { pointer, expression, fields, taken_at, as_text }
     }
-
-    /// A count of messages; more than fit are the most that fit.
-    fn count(&self, document: &Value, pointer: &str) -> Result<u64> {
-        let number = self.number(document, pointer)?.get();
-        match number.fract() == 0.0 {
-            true => Ok(number as u64),
-            false => Err(wrong(ErrorKind::Malformed, format!("{pointer:?} is {number}, and no whole number"))),
-        }
-    }
-
-    fn number(&self, document: &Value, pointer: &str) -> Result<Finite> {
-        let number = match at(document, pointer)? {
-            Value::Number(number) => number.as_f64(),
-            Value::String(text) if self.as_text => text.trim().parse().ok(),
-            _ => None,
-        };
-        let malformed = |what: String| wrong(ErrorKind::Malformed, format!("{pointer:?} is {what}"));
-        let number = number.ok_or_else(|| malformed("no number".to_owned()))?;
-        Finite::try_from(number).map_err(|_| malformed(format!("{number}, and no finite number of at least 0")))
-    }
-}
-
-/// What a pointer leads to. Null is nothing.
-fn at<'a>(document: &'a Value, pointer: &str) -> Result<&'a Value> {
-    let found = document.pointer(pointer).filter(|value| !value.is_null());
-    found.ok_or_else(|| wrong(ErrorKind::Missing, format!("there is nothing at {pointer:?}")))
-}
-
-fn time(document: &Value, pointer: &str) -> Result<Timestamp> {
-    let read = match at(document, pointer)? {
-        Value::String(text) => text.parse().ok(),
-        Value::Number(seconds) => {
-            let seconds = seconds.as_f64().filter(|seconds| seconds.abs() < 1e12);
-            seconds.and_then(|seconds| Timestamp::from_millisecond((seconds * 1000.0) as i64).ok())
-        }
-        _ => None,
-    };
-    let cause = || format!("{pointer:?} is neither RFC 3339 text nor seconds since 1970");
-    read.ok_or_else(|| wrong(ErrorKind::Malformed, cause()))
-}
-
-fn wrong(kind: ErrorKind, cause: String) -> Error {
-    Error::new(kind, "reading the JSON document", cause)
 }
 
 #[cfg(test)]
@@ -277,83 +187,6 @@ mod tests {
             Scene::Throttled => status(429).header("retry-after", "3600"),
             other => panic!("{other:?} is not a scene of a source"),
         }
-    }
-
-    fn read(settings: Value, document: &Value) -> Result<Amount> {
-        let mut all = json!({ "url": "https://example.com/" });
-        all.as_object_mut().expect("an object").extend(settings.as_object().expect("an object").clone());
-        parse::<Settings>(&all)?.amount(document)
-    }
-
-    fn gauge(number: f64) -> Amount {
-        Amount::Gauge { value: Finite::try_from(number).expect("finite") }
-    }
-
-    #[test]
-    fn a_number_is_found_where_the_pointer_says() {
-        let document = json!({ "queues": [{ "waiting": 3 }, { "waiting": 4.5 }], "a/b": 1, "~": 2, "text": " 42 " });
-        for (pointer, number) in [("/queues/1/waiting", 4.5), ("/queues/0/waiting", 3.0), ("/a~1b", 1.0), ("/~0", 2.0)]
-        {
-            assert_eq!(read(json!({ "pointer": pointer }), &document).expect(pointer), gauge(number));
-        }
-        assert_eq!(read(json!({}), &json!(7)).expect("the document is the number"), gauge(7.0));
-        assert_eq!(read(json!({ "pointer": "/text", "as_text": true }), &document).expect("allowed"), gauge(42.0));
-    }
-
-    #[test]
-    fn what_is_no_number_is_never_zero() {
-        let texts = json!({ "as_text": true });
-        for (settings, document, kind) in [
-            (json!({}), json!(null), ErrorKind::Missing),
-            (json!({ "pointer": "/a" }), json!({}), ErrorKind::Missing),
-            (json!({ "pointer": "/a" }), json!({ "a": null }), ErrorKind::Missing),
-            (json!({ "pointer": "/a/0" }), json!({ "a": [] }), ErrorKind::Missing),
-            (json!({}), json!([]), ErrorKind::Malformed),
-            (json!({}), json!([5]), ErrorKind::Malformed),
-            (json!({}), json!({}), ErrorKind::Malformed),
-            (json!({}), json!(true), ErrorKind::Malformed),
-            (json!({}), json!("5"), ErrorKind::Malformed),
-            (json!({}), json!(-1), ErrorKind::Malformed),
-            (json!({}), json!(-0.5), ErrorKind::Malformed),
-            (texts.clone(), json!("NaN"), ErrorKind::Malformed),
-            (texts.clone(), json!("inf"), ErrorKind::Malformed),
-            (texts.clone(), json!("-inf"), ErrorKind::Malformed),
-            (texts.clone(), json!("+Infinity"), ErrorKind::Malformed),
-            (texts.clone(), json!("1e999"), ErrorKind::Malformed),
-            (texts.clone(), json!("-3"), ErrorKind::Malformed),
-            (texts.clone(), json!("100m"), ErrorKind::Malformed),
-            (texts.clone(), json!("0x10"), ErrorKind::Malformed),
-            (texts, json!(""), ErrorKind::Malformed),
-            (json!({ "fields": { "backlog": "/a" } }), json!({ "a": 1.5 }), ErrorKind::Malformed),
-            (json!({ "fields": { "backlog": "/a", "delayed": "/b" } }), json!({ "a": 1 }), ErrorKind::Missing),
-        ] {
-            let error = read(settings.clone(), &document).expect_err("it is no number");
-            assert_eq!(error.kind(), kind, "{settings} {document}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_queue_has_the_counts_that_are_pointed_at_and_no_others() {
-        let document = json!({ "ready": 5, "unacked": 2, "age": 12.9, "spike": 1e300 });
-        let fields = json!({ "fields": { "backlog": "/ready", "in_flight": "/unacked", "oldest_age_secs": "/age" } });
-        let depth = QueueDepth { backlog: 5, in_flight: Some(2), delayed: None, oldest_age_secs: Some(12) };
-        assert_eq!(read(fields, &document).expect("all are there"), Amount::Queue(depth));
-        let spike = read(json!({ "fields": { "backlog": "/spike" } }), &document).expect("it is a number");
-        assert_eq!(spike, Amount::Queue(QueueDepth { backlog: u64::MAX, ..QueueDepth::default() }));
-    }
-
-    #[test]
-    fn a_time_is_text_or_seconds() {
-        let noon: Timestamp = "2026-11-22T12:00:00Z".parse().expect("a time");
-        for given in [json!("2026-11-22T12:00:00Z"), json!("2026-11-22T13:00:00+01:00"), json!(noon.as_second())] {
-            assert_eq!(time(&json!({ "at": given }), "/at").expect("a time"), noon);
-        }
-        for given in
-            [json!("noon"), json!(noon.as_millisecond()), json!(1e300), json!(true), json!("2026-11-22T12:00:00")]
-        {
-            assert_eq!(time(&json!({ "at": given }), "/at").expect_err("no time").kind(), ErrorKind::Malformed);
-        }
-        assert_eq!(time(&json!({}), "/at").expect_err("no time").kind(), ErrorKind::Missing);
     }
 
     #[test]

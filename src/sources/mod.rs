@@ -1,9 +1,20 @@
 //! Sources: where work waits. One file for each provider, one line for each in the table.
 
+#[cfg(feature = "command")]
+mod command;
 #[cfg(test)]
 mod contract;
+#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs everything"))]
+mod document;
+#[cfg(feature = "heroku_router")]
+mod heroku_router;
 #[cfg(feature = "http_json")]
 mod http_json;
+mod payload;
+#[cfg(feature = "response_time")]
+mod response_time;
+#[cfg(feature = "schedule")]
+mod schedule;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -11,8 +22,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::Value;
 
-use crate::adapter::{Entry, entry};
+use crate::adapter::{Entry, Section, entry};
 use crate::core::Amount;
 use crate::error::Result;
 
@@ -68,18 +80,43 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("nsq", &[], &[]),
     planned("azure_queue", &[], &[]),
     entry!(http_json, "http_json"),
-    planned("response_time", &[], &[]),
-    planned("heroku_router", &[], &[]),
+    entry!(response_time, "response_time"),
+    entry!(heroku_router, "heroku_router"),
     planned("temporal", &[], &[]),
-    planned("payload", &[], &[]),
-    planned("schedule", &["cron"], &[]),
+    entry!(payload),
+    entry!(schedule, "schedule"),
     planned("postgres", &["postgresql"], &[]),
     planned("mysql", &["mariadb"], &[]),
     planned("nats", &["nats_jetstream"], &[]),
     planned("github_actions", &["github_runner"], &[]),
     planned("buildkite", &[], &[]),
-    planned("command", &["exec"], &[]),
+    entry!(command, "command"),
 ];
+
+/// Whether a source reads the event that invokes the function.
+pub(crate) fn reads_event(name: &str) -> bool {
+    ["payload", "heroku_router"].contains(&name)
+}
+
+/// Puts what a source reads of an event into its settings, since it sees no event itself.
+///
+/// # Errors
+/// [`ErrorKind::Bug`](crate::error::ErrorKind::Bug) where schema and type disagree. What is not in the event fails when it is read.
+pub(crate) fn take_from_event(section: &mut Section<dyn Source>, event: &Value) -> Result<()> {
+    match section.kind.name {
+        "payload" => payload::take(&mut section.settings, event),
+        #[cfg(feature = "heroku_router")]
+        "heroku_router" => heroku_router::take(&mut section.settings, event),
+        _ => Ok(()),
+    }
+}
+
+/// Says when the event came that a source has read.
+pub(crate) fn note_received(section: &mut Section<dyn Source>, at: Timestamp) {
+    if reads_event(section.kind.name) {
+        payload::event::note_received(&mut section.settings, at);
+    }
+}
 
 const fn planned(
     name: &'static str,

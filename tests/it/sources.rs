@@ -1,4 +1,8 @@
 //! Every source against a real server, or against what its provider publishes. What each must show is in `tests/matrix`.
 
+mod by_url;
+mod command;
 mod matrix;
+mod payload;
+mod schedule;
 mod sqs;
