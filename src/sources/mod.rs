@@ -4,6 +4,12 @@
 mod contract;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "nsq")]
+mod nsq;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -64,8 +70,8 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("redis", &[], &["REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_QUEUE_KEY", "REDIS_QUEUE_TYPE"]),
     planned("sns", &[], &[]),
     planned("cloudwatch", &[], &[]),
-    planned("prometheus", &[], &[]),
-    planned("nsq", &[], &[]),
+    entry!(prometheus, "prometheus"),
+    entry!(nsq, "nsq"),
     planned("azure_queue", &[], &[]),
     entry!(http_json, "http_json"),
     planned("response_time", &[], &[]),
@@ -75,7 +81,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("schedule", &["cron"], &[]),
     planned("postgres", &["postgresql"], &[]),
     planned("mysql", &["mariadb"], &[]),
-    planned("nats", &["nats_jetstream"], &[]),
+    entry!(nats, "nats"),
     planned("github_actions", &["github_runner"], &[]),
     planned("buildkite", &[], &[]),
     planned("command", &["exec"], &[]),

@@ -1,3 +1,6 @@
 //! Every source against a real server, or against what its provider publishes. What each must show is in `tests/matrix`.
 
 mod matrix;
+mod nats;
+mod nsq;
+mod prometheus;
