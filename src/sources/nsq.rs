@@ -13,7 +13,6 @@
 //! nsqlookupd forgets an nsqd that has died after five minutes, and what lies there with it.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,7 +21,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use url::Url;
+use url::{Host, Url};
 
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
@@ -254,14 +253,13 @@ impl Nsq {
     }
 }
 
+/// The URL of a server, where the host is one and nothing more.
 fn url_of(scheme: &str, host: &str, port: u16) -> Option<Url> {
-    let mut url = Url::parse(&format!("{scheme}://nsqd")).ok()?;
-    match host.parse::<Ipv6Addr>() {
-        Ok(address) => url.set_host(Some(&format!("[{address}]"))).ok()?,
-        Err(_) => url.set_host(Some(host)).ok()?,
-    }
-    url.set_port(Some(port)).ok()?;
-    Some(url)
+    let host = match host.parse() {
+        Ok(address) => Host::Ipv6(address),
+        Err(_) => Host::parse(host).ok()?,
+    };
+    Url::parse(&format!("{scheme}://{host}:{port}")).ok()
 }
 
 /// Reads an answer, without what was around it before 1.0.

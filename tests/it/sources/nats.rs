@@ -57,37 +57,40 @@ impl Nats {
         let mut client = Client::connect(self.server.port).await;
         client.create(replicas).await;
         for _ in 0..20 {
-            client.ask("orders", "work").await;
+            client.ask("orders", "work").await.expect("the stream has a leader");
         }
         client.take(5, 1).await;
     }
 }
 
 /// Enough of the protocol of clients: <https://docs.nats.io/reference/reference-protocols/nats-protocol>.
-struct Client(BufStream<TcpStream>);
+struct Client {
+    stream: BufStream<TcpStream>,
+    asked: u32,
+}
 
 impl Client {
     async fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
-        let mut client = Self(BufStream::new(stream));
+        let mut client = Self { stream: BufStream::new(stream), asked: 0 };
         assert!(client.line().await.starts_with("INFO "));
-        client.send("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB inbox 1\r\n").await;
+        client.send("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB answer.* 1\r\nSUB work 2\r\n").await;
         client
     }
 
     async fn send(&mut self, text: &str) {
-        self.0.write_all(text.as_bytes()).await.expect("it is connected");
-        self.0.flush().await.expect("it is connected");
+        self.stream.write_all(text.as_bytes()).await.expect("it is connected");
+        self.stream.flush().await.expect("it is connected");
     }
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        self.0.read_line(&mut line).await.expect("it is connected");
+        self.stream.read_line(&mut line).await.expect("it is connected");
         line.trim_end().to_owned()
     }
 
-    /// The next message: where an answer to it goes, and what is in it.
-    async fn message(&mut self) -> (String, String) {
+    /// The next message: what it is about, where an answer to it goes, and what is in it.
+    async fn message(&mut self) -> (String, String, String) {
         loop {
             let line = self.line().await;
             let words: Vec<_> = line.split(' ').collect();
@@ -95,8 +98,9 @@ impl Client {
                 "MSG" | "HMSG" => {
                     let length: usize = words.last().and_then(|word| word.parse().ok()).expect("a length");
                     let mut body = vec![0; length + 2];
-                    self.0.read_exact(&mut body).await.expect("it is all there");
-                    return (words[3].to_owned(), String::from_utf8_lossy(&body).into_owned());
+                    self.stream.read_exact(&mut body).await.expect("it is all there");
+                    let body = String::from_utf8_lossy(&body).into_owned();
+                    return (words[1].to_owned(), words[3].to_owned(), body);
                 }
                 "PING" => self.send("PONG\r\n").await,
                 _ => panic!("{line}"),
@@ -104,9 +108,20 @@ impl Client {
         }
     }
 
-    async fn ask(&mut self, subject: &str, body: &str) -> String {
-        self.send(&format!("PUB {subject} inbox {}\r\n{body}\r\n", body.len())).await;
-        self.message().await.1
+    /// The answer, where there is one within two seconds: a cluster that has no leader yet says nothing.
+    async fn ask(&mut self, subject: &str, body: &str) -> Option<String> {
+        self.asked += 1;
+        let answer = format!("answer.{}", self.asked);
+        self.send(&format!("PUB {subject} {answer} {}\r\n{body}\r\n", body.len())).await;
+        let wait = async {
+            loop {
+                let (about, _, body) = self.message().await;
+                if about == answer {
+                    return body;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), wait).await.ok()
     }
 
     /// Asks for a stream until the cluster has a leader that makes it, and for its consumer.
@@ -120,10 +135,10 @@ impl Client {
             let give_up = Instant::now() + Duration::from_secs(30);
             loop {
                 let answer = self.ask(subject, &body.to_string()).await;
-                if answer.contains("\"created\"") {
+                if answer.as_ref().is_some_and(|answer| answer.contains("\"created\"")) {
                     break;
                 }
-                assert!(Instant::now() < give_up, "{answer}");
+                assert!(Instant::now() < give_up, "{answer:?}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -132,9 +147,9 @@ impl Client {
     /// Takes so many messages and acknowledges so many of them.
     async fn take(&mut self, many: usize, acknowledged: usize) {
         let many = many.to_string();
-        self.send(&format!("PUB $JS.API.CONSUMER.MSG.NEXT.ORDERS.worker inbox {}\r\n{many}\r\n", many.len())).await;
+        self.send(&format!("PUB $JS.API.CONSUMER.MSG.NEXT.ORDERS.worker work {}\r\n{many}\r\n", many.len())).await;
         for number in 0..many.parse().expect("a number") {
-            let (reply_to, _) = self.message().await;
+            let (_, reply_to, _) = self.message().await;
             if number < acknowledged {
                 self.send(&format!("PUB {reply_to} confirmed 4\r\n+ACK\r\n")).await;
             }
@@ -209,13 +224,16 @@ async fn a_missing_consumer_stream_or_account_is_named_and_not_made() {
 }
 
 #[tokio::test]
-async fn a_port_for_clients_is_not_one_for_monitoring() {
+async fn a_port_where_no_monitoring_listens_is_unavailable() {
     let nats = Nats::plain().await;
-    let mut settings = nats.orders();
-    settings["url"] = format!("http://{}", nats.server.address()).into();
-    fails_as("nats", "port", settings.clone()).await;
-    settings["url"] = format!("http://127.0.0.1:{}", free_port()).into();
-    fails(settings, ErrorKind::Unavailable, "refused").await;
+    let with = |port: u16| {
+        let mut settings = nats.orders();
+        settings["url"] = format!("http://127.0.0.1:{port}").into();
+        settings
+    };
+    fails_as("nats", "port", with(free_port())).await;
+    // That of clients says who it is and hangs up, whichever comes first.
+    fails(with(nats.server.port), ErrorKind::Unavailable, "asking http://127.0.0.1").await;
 }
 
 #[tokio::test]
@@ -236,7 +254,7 @@ async fn monitoring_by_https_is_verified_and_its_absence_is_said() {
     };
     let https = format!("https://localhost:{monitoring}");
     // It is reached; nothing was put there.
-    fails(with(https.clone(), Some(CA)), ErrorKind::NotFound, "no account").await;
+    fails(with(https.clone(), Some(CA)), ErrorKind::NotFound, "there is no ").await;
     fails(with(https, None), ErrorKind::Unavailable, "give the CA that issued it as ca").await;
     fails(with(nats.url(), None), ErrorKind::Unavailable, "the port speaks TLS").await;
     let open = Nats::plain().await;
