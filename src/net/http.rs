@@ -313,6 +313,11 @@ impl Answer {
             401 | 403 => ErrorKind::Denied,
             404 => ErrorKind::NotFound,
             429 => ErrorKind::Throttled,
+            // What servers in Go say for themselves.
+            400 if self.body.starts_with(b"Client sent an HTTP request to an HTTPS server") => {
+                let cause = "the port speaks TLS, so that the URL is https://".to_owned();
+                return Some((ErrorKind::Unavailable, cause));
+            }
             400..500 => ErrorKind::Refused,
             500.. => ErrorKind::Unavailable,
             _ => ErrorKind::Malformed,

@@ -4,13 +4,18 @@
 mod command;
 #[cfg(test)]
 mod contract;
-#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs everything"))]
 mod document;
 #[cfg(feature = "heroku_router")]
 mod heroku_router;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "nsq")]
+mod nsq;
 mod payload;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 #[cfg(feature = "response_time")]
 mod response_time;
 #[cfg(feature = "schedule")]
@@ -76,8 +81,8 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("redis", &[], &["REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_QUEUE_KEY", "REDIS_QUEUE_TYPE"]),
     planned("sns", &[], &[]),
     planned("cloudwatch", &[], &[]),
-    planned("prometheus", &[], &[]),
-    planned("nsq", &[], &[]),
+    entry!(prometheus, "prometheus"),
+    entry!(nsq, "nsq"),
     planned("azure_queue", &[], &[]),
     entry!(http_json, "http_json"),
     entry!(response_time, "response_time"),
@@ -87,7 +92,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(schedule, "schedule"),
     planned("postgres", &["postgresql"], &[]),
     planned("mysql", &["mariadb"], &[]),
-    planned("nats", &["nats_jetstream"], &[]),
+    entry!(nats, "nats"),
     planned("github_actions", &["github_runner"], &[]),
     planned("buildkite", &[], &[]),
     entry!(command, "command"),

@@ -3,6 +3,9 @@
 mod by_url;
 mod command;
 mod matrix;
+mod nats;
+mod nsq;
 mod payload;
+mod prometheus;
 mod schedule;
 mod sqs;
