@@ -1,11 +1,19 @@
 //! Sources: where work waits. One file for each provider, one line for each in the table.
 
+#[cfg(feature = "azure_queue")]
+mod azure_queue;
+#[cfg(feature = "buildkite")]
+mod buildkite;
 #[cfg(test)]
 mod contract;
+#[cfg(feature = "github_actions")]
+mod github_actions;
 #[cfg(feature = "http_json")]
 mod http_json;
 #[cfg(feature = "sqs")]
 mod sqs;
+#[cfg(feature = "temporal")]
+mod temporal;
 
 use std::fmt;
 
@@ -66,18 +74,18 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("cloudwatch", &[], &[]),
     planned("prometheus", &[], &[]),
     planned("nsq", &[], &[]),
-    planned("azure_queue", &[], &[]),
+    entry!(azure_queue, "azure_queue"),
     entry!(http_json, "http_json"),
     planned("response_time", &[], &[]),
     planned("heroku_router", &[], &[]),
-    planned("temporal", &[], &[]),
+    entry!(temporal, "temporal"),
     planned("payload", &[], &[]),
     planned("schedule", &["cron"], &[]),
     planned("postgres", &["postgresql"], &[]),
     planned("mysql", &["mariadb"], &[]),
     planned("nats", &["nats_jetstream"], &[]),
-    planned("github_actions", &["github_runner"], &[]),
-    planned("buildkite", &[], &[]),
+    entry!(github_actions, "github_actions"),
+    entry!(buildkite, "buildkite"),
     planned("command", &["exec"], &[]),
 ];
 
