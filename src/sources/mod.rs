@@ -1,10 +1,17 @@
 //! Sources: where work waits. One file for each provider, one line for each in the table.
 
+#[cfg(feature = "azure_queue")]
+mod azure_queue;
+#[cfg(feature = "buildkite")]
+mod buildkite;
 #[cfg(feature = "command")]
 mod command;
 #[cfg(test)]
 mod contract;
+#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs everything"))]
 mod document;
+#[cfg(feature = "github_actions")]
+mod github_actions;
 #[cfg(feature = "heroku_router")]
 mod heroku_router;
 #[cfg(feature = "http_json")]
@@ -22,6 +29,8 @@ mod response_time;
 mod schedule;
 #[cfg(feature = "sqs")]
 mod sqs;
+#[cfg(feature = "temporal")]
+mod temporal;
 
 use std::fmt;
 
@@ -83,18 +92,18 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("cloudwatch", &[], &[]),
     entry!(prometheus, "prometheus"),
     entry!(nsq, "nsq"),
-    planned("azure_queue", &[], &[]),
+    entry!(azure_queue, "azure_queue"),
     entry!(http_json, "http_json"),
     entry!(response_time, "response_time"),
     entry!(heroku_router, "heroku_router"),
-    planned("temporal", &[], &[]),
+    entry!(temporal, "temporal"),
     entry!(payload),
     entry!(schedule, "schedule"),
     planned("postgres", &["postgresql"], &[]),
     planned("mysql", &["mariadb"], &[]),
     entry!(nats, "nats"),
-    planned("github_actions", &["github_runner"], &[]),
-    planned("buildkite", &[], &[]),
+    entry!(github_actions, "github_actions"),
+    entry!(buildkite, "buildkite"),
     entry!(command, "command"),
 ];
 

@@ -1,7 +1,10 @@
 //! Every source against a real server, or against what its provider publishes. What each must show is in `tests/matrix`.
 
+mod azure_queue;
+mod buildkite;
 mod by_url;
 mod command;
+mod github_actions;
 mod matrix;
 mod nats;
 mod nsq;
@@ -9,3 +12,4 @@ mod payload;
 mod prometheus;
 mod schedule;
 mod sqs;
+mod temporal;

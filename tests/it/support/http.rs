@@ -33,6 +33,8 @@ pub enum Reply {
     Reset,
     /// Half of a body, and then the connection is closed.
     Half,
+    /// By what the head of the request has in it, such as a path: the first that fits.
+    Routes(Vec<(&'static str, Reply)>),
 }
 
 impl Reply {
@@ -44,6 +46,17 @@ impl Reply {
     /// A status with a body that is not to be shown.
     pub fn status(status: u16) -> Self {
         Self::Plain(status, String::new(), "canary-body".to_owned())
+    }
+
+    fn to(self, request: &[u8]) -> Self {
+        match self {
+            Self::Routes(routes) => {
+                let head = String::from_utf8_lossy(request);
+                let found = routes.into_iter().find(|(part, _)| head.contains(part));
+                found.unwrap_or_else(|| panic!("no answer to {head}")).1
+            }
+            reply => reply,
+        }
     }
 
     pub fn redirect(status: u16, to: &str) -> Self {
@@ -143,7 +156,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) 
             }
         }
         let reply = state.reply.lock().expect("no holder panics").clone();
-        send(&mut stream, reply).await?;
+        send(&mut stream, reply.to(&request)).await?;
     }
 }
 
@@ -179,5 +192,6 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> std::io::
             Err(std::io::ErrorKind::ConnectionAborted.into())
         }
         Reply::Reset => Err(std::io::ErrorKind::ConnectionReset.into()),
+        Reply::Routes(_) => unreachable!("the answer was chosen by the request"),
     }
 }
