@@ -1,9 +1,15 @@
 //! Sources: where work waits. One file for each provider, one line for each in the table.
 
+#[cfg(feature = "cloudwatch")]
+mod cloudwatch;
 #[cfg(test)]
 mod contract;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "kinesis")]
+mod kinesis;
+#[cfg(feature = "sns")]
+mod sns;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -47,7 +53,7 @@ pub struct Measurement {
 pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(sqs, "sqs"),
     planned("activemq", &["amq"], &["AMQ_BROKER_ID", "AMQ_QUEUE_NAME", "AMQ_USERNAME", "AMQ_PASSWORD"]),
-    planned("kinesis", &[], &["KINESIS_STREAM_NAME"]),
+    entry!(kinesis, "kinesis"),
     planned("kafka", &["msk"], &["MSK_CLUSTER_ARN", "KAFKA_TOPIC", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONSUMER_GROUP"]),
     planned(
         "rabbitmq",
@@ -62,8 +68,8 @@ pub static TABLE: &[Entry<dyn Source>] = &[
         ],
     ),
     planned("redis", &[], &["REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_QUEUE_KEY", "REDIS_QUEUE_TYPE"]),
-    planned("sns", &[], &[]),
-    planned("cloudwatch", &[], &[]),
+    entry!(sns, "sns"),
+    entry!(cloudwatch, "cloudwatch"),
     planned("prometheus", &[], &[]),
     planned("nsq", &[], &[]),
     planned("azure_queue", &[], &[]),
