@@ -309,7 +309,10 @@ where
 
 /// Whether a request failed on its way: no connection, or one that was cut.
 fn is_connection(failure: &DispatchFailure) -> bool {
-    failure.is_io() || failure.as_connector_error().is_some_and(|error| error.as_other().is_some())
+    let Some(error) = failure.as_connector_error() else { return failure.is_io() };
+    let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    // What hyper cannot read came from a server that speaks no HTTP, such as one that wants TLS.
+    failure.is_io() || error.as_other().is_some() || causes.into_iter().any(|cause| cause.is::<hyper::Error>())
 }
 
 fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (ErrorKind, String) {

@@ -1,8 +1,8 @@
 //! Metrics of Amazon CloudWatch: what is asked for at the same time shares calls of `GetMetricData`, which takes 500 queries:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html>.
 //!
-//! Readings join the call that is being put together for their [`Window`]. Whoever of them is polled first sends it, after
-//! everything else that the same poll starts has joined. If that one is dropped, the next one goes on.
+//! Readings join the call that is being put together for their [`Window`], and then let each other be polled once. The first
+//! that is polled again sends it. If that one is dropped, another goes on.
 
 mod call;
 
@@ -162,6 +162,8 @@ impl Metrics {
     /// The points of a window that has ended, in no particular order; none where CloudWatch has none.
     pub(crate) async fn points(&self, window: &Window, ask: Ask, during: &str) -> Result<Vec<Point>> {
         let (place, answers) = self.join(window, ask);
+        // What the same poll starts joins meanwhile.
+        tokio::task::yield_now().await;
         let answer = answers.await.get(place).cloned();
         let answer = answer.unwrap_or_else(|| Err(Failed::new(ErrorKind::Bug, "a query was left without an answer")));
         answer.map_err(|Failed { kind, cause }| Error::new(kind, during.to_owned(), cause))
@@ -187,8 +189,6 @@ impl Metrics {
         let sdk = in_region(&self.sdk, &window.region);
         let open = self.open.clone();
         let ask = async move {
-            // What the same poll starts joins meanwhile.
-            tokio::task::yield_now().await;
             let asks = lock(&open).remove(&window).map(|joining| joining.asks).unwrap_or_default();
             let config = aws_sdk_cloudwatch::config::Builder::from(&sdk).interceptor(AnswerLimit).build();
             Arc::new(call::ask_all(&Client::from_conf(config), &window, asks).await)

@@ -56,7 +56,7 @@ pub(super) static KIND: Kind<dyn Source> = Kind {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The stream, by name or ARN.
+    /// The stream, by name or ARN. It must be of the credentials' own account, whose metrics are read.
     #[schemars(length(min = 1, max = 2048))]
     stream: String,
     /// The name of the consumer with enhanced fan-out whose lag is read, in place of the slowest one that polls.

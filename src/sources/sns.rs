@@ -45,7 +45,8 @@ pub(super) static KIND: Kind<dyn Source> = Kind {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The topic, by ARN or name.
+    /// The topic, by ARN or name. It must be of the credentials' own account; for one of another account take `cloudwatch` with
+    /// its `account_id`.
     #[schemars(length(min = 1, max = 512))]
     topic: String,
     /// The time that messages are counted for, in seconds: with 60 the number is messages per minute.

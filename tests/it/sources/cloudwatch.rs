@@ -1,4 +1,4 @@
-//! `cloudwatch`, against two emulators, and against the strict endpoint for what they forgive or cannot do.
+//! `cloudwatch`, against an emulator, and against the strict endpoint for what they forgive or cannot do.
 
 use std::sync::Arc;
 
@@ -28,26 +28,25 @@ fn with(settings: &Value, more: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metric_is_that_of_the_newest_minute_that_is_over() {
-    for world in [World::ministack(1).await, World::moto(1).await] {
-        // Of the minute that is under way and the one that may not be complete yet nothing is read.
-        let values = [(0, 999.0), (1, 998.0), (2, 40.0), (2, 2.0), (3, 7.0), (9, 5.0)];
-        put(&world, "Shop", "Open", &[("Queue", &world.name)], &values).await;
-        let (url, settings) = (world.url(), settings(&world.name));
-        let before = minute(1);
-        let reading = read_at(&url, settings.clone()).await.expect("it can be read");
-        // The minute may have turned since the values were put.
-        if minute(1) == before {
-            assert_eq!(reading.taken_at.map(jiff::Timestamp::as_second), Some(before));
-            assert_eq!(value(&url, settings.clone()).await, 21.0);
-            assert_eq!(value(&url, with(&settings, json!({ "statistic": "Sum" }))).await, 42.0);
-            assert_eq!(value(&url, with(&settings, json!({ "statistic": "Maximum" }))).await, 40.0);
-        }
-        // What is far back is found by those who look so far back.
-        put(&world, "Shop", "Old", &[], &[(9, 5.0)]).await;
-        let old = json!({ "type": "cloudwatch", "namespace": "Shop", "metric_name": "Old" });
-        assert_eq!(read_at(&url, old.clone()).await.expect_err("five minutes are too few").kind(), ErrorKind::Missing);
-        assert_eq!(value(&url, with(&old, json!({ "periods": 30 }))).await, 5.0);
+    let world = World::ministack(1).await;
+    // Of the minute that is under way and the one that may not be complete yet nothing is read.
+    let values = [(0, 999.0), (1, 998.0), (2, 40.0), (2, 2.0), (3, 7.0), (9, 5.0)];
+    put(&world, "Shop", "Open", &[("Queue", &world.name)], &values).await;
+    let (url, settings) = (world.url(), settings(&world.name));
+    let before = minute(1);
+    let reading = read_at(&url, settings.clone()).await.expect("it can be read");
+    // The minute may have turned since the values were put.
+    if minute(1) == before {
+        assert_eq!(reading.taken_at.map(jiff::Timestamp::as_second), Some(before));
+        assert_eq!(value(&url, settings.clone()).await, 21.0);
+        assert_eq!(value(&url, with(&settings, json!({ "statistic": "Sum" }))).await, 42.0);
+        assert_eq!(value(&url, with(&settings, json!({ "statistic": "Maximum" }))).await, 40.0);
     }
+    // What is far back is found by those who look so far back.
+    put(&world, "Shop", "Old", &[], &[(9, 5.0)]).await;
+    let old = json!({ "type": "cloudwatch", "namespace": "Shop", "metric_name": "Old" });
+    assert_eq!(read_at(&url, old.clone()).await.expect_err("five minutes are too few").kind(), ErrorKind::Missing);
+    assert_eq!(value(&url, with(&old, json!({ "periods": 30 }))).await, 5.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,11 +58,10 @@ async fn a_metric_of_zero_is_zero() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metric_without_data_is_an_error_unless_that_means_no_work() {
-    for world in [World::ministack(1).await, World::moto(1).await] {
-        fails_at(&world.url(), "cloudwatch", "missing", settings("no-such-queue")).await;
-        let zero = with(&settings("no-such-queue"), json!({ "missing": "zero" }));
-        assert_eq!(value(&world.url(), zero).await, 0.0);
-    }
+    let world = World::ministack(1).await;
+    fails_at(&world.url(), "cloudwatch", "missing", settings("no-such-queue")).await;
+    let zero = with(&settings("no-such-queue"), json!({ "missing": "zero" }));
+    assert_eq!(value(&world.url(), zero).await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +119,7 @@ async fn forty_metrics_of_one_tick_take_one_call_and_none_gets_anothers_number()
     let calls: Vec<_> = cloud.calls().into_iter().filter(|call| call.is(READ)).collect();
     assert_eq!(calls.iter().map(|call| queries(call).len()).collect::<Vec<_>>(), [40]);
     for number in 0..40 {
-        let expected = if number % 3 == 0 { 60 } else { 10 };
+        let expected = if number % 3 == 0 { 60 } else { 12 };
         assert_eq!(cloud.desired_of(&format!("service-{number}")), expected, "service-{number}");
     }
 }
@@ -152,6 +150,20 @@ async fn a_wrong_expression_fails_its_own_source_alone() {
     }
     // Two expressions whose queries have the same ids do not share a call, and nothing is asked more often than it takes.
     assert!(cloud.count(READ) <= 8, "{}", cloud.count(READ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partial_result_fails_its_own_source_alone() {
+    let cloud = Cloud::start(0, 50).await;
+    let sources: Vec<_> = (0..4).map(|number| add(&cloud, &format!("service-{number}"), 5_000.0)).collect();
+    for (number, status) in [(1, "PartialData"), (2, "Forbidden")] {
+        let name = format!("Shop/Open/Queue=service-{number}");
+        cloud.with(|state| state.metrics.get_mut(&name).expect("it is there").status = status);
+    }
+    let failed = without_service(&cloud).handle(&payload(&sources), Invocation::default()).await;
+    let failed = format!("{:?}", failed.expect_err("two fail"));
+    let desired: Vec<_> = (0..4).map(|number| cloud.desired_of(&format!("service-{number}"))).collect();
+    assert_eq!((desired, cloud.count(READ)), (vec![60, 10, 10, 60], 1), "{failed}");
 }
 
 /// A metric of the strict endpoint with a value in each of the newest minutes.

@@ -1,10 +1,10 @@
-//! `kinesis`, against two emulators: streams, records and leases are theirs, metrics are put by the tests, since neither sends any.
+//! `kinesis`, against an emulator: streams, records and leases are its own, metrics are put by the tests, since it sends none.
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::types::{ScalingType, ShardIteratorType, StreamStatus};
+use aws_sdk_kinesis::types::{ShardIteratorType, StreamStatus};
 use serde_json::{Value, json};
 use tidegate::cli::SourceReading;
 use tidegate::core::{Amount, QueueDepth};
@@ -59,21 +59,20 @@ async fn fall_behind(world: &World, ms: f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_has_its_consumers_age_and_what_arrives_in_that_time() {
-    for world in [World::ministack(1).await, World::moto(1).await] {
-        stream(&world, 2).await;
-        fall_behind(&world, 300_000.0).await;
-        // 120 a minute, for longer than the age.
-        arrive(&world, &(1..12).map(|ago| (ago, 120.0)).collect::<Vec<_>>()).await;
-        let before = minute(1);
-        let reading = read_at(&world.url(), settings(&world.name)).await.expect("it can be read");
-        if minute(1) == before {
-            assert_eq!(reading.taken_at.map(jiff::Timestamp::as_second), Some(before));
-        }
-        let expected = QueueDepth { backlog: 600, in_flight: None, delayed: None, oldest_age_secs: Some(300) };
-        assert_eq!(depth(Ok(reading)), expected);
-        let arn = format!("arn:aws:kinesis:us-east-1:{}:stream/{}", world.account, world.name);
-        assert_eq!(depth(read_at(&world.url(), json!({ "type": "kinesis", "stream": arn })).await), expected);
+    let world = World::ministack(1).await;
+    stream(&world, 2).await;
+    fall_behind(&world, 300_000.0).await;
+    // 120 a minute, for longer than the age.
+    arrive(&world, &(1..12).map(|ago| (ago, 120.0)).collect::<Vec<_>>()).await;
+    let before = minute(1);
+    let reading = read_at(&world.url(), settings(&world.name)).await.expect("it can be read");
+    if minute(1) == before {
+        assert_eq!(reading.taken_at.map(jiff::Timestamp::as_second), Some(before));
     }
+    let expected = QueueDepth { backlog: 600, in_flight: None, delayed: None, oldest_age_secs: Some(300) };
+    assert_eq!(depth(Ok(reading)), expected);
+    let arn = format!("arn:aws:kinesis:us-east-1:{}:stream/{}", world.account, world.name);
+    assert_eq!(depth(read_at(&world.url(), json!({ "type": "kinesis", "stream": arn })).await), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,23 +93,21 @@ async fn a_consumer_with_enhanced_fan_out_has_an_age_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_read_to_its_end_is_empty() {
-    for world in [World::ministack(1).await, World::moto(1).await] {
-        stream(&world, 1).await;
-        fall_behind(&world, 0.0).await;
-        let expected = QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: Some(0) };
-        assert_eq!(depth(read_at(&world.url(), settings(&world.name)).await), expected);
-    }
+    let world = World::ministack(1).await;
+    stream(&world, 1).await;
+    fall_behind(&world, 0.0).await;
+    let expected = QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: Some(0) };
+    assert_eq!(depth(read_at(&world.url(), settings(&world.name)).await), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_nobody_reads_is_unknown_and_never_empty() {
-    for world in [World::ministack(1).await, World::moto(1).await] {
-        stream(&world, 1).await;
-        arrive(&world, &[(1, 60.0), (2, 60.0)]).await;
-        let error = read_at(&world.url(), settings(&world.name)).await.expect_err("nobody reads it");
-        assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
-        assert!(error.to_string().contains("nobody has read the stream"), "{error}");
-    }
+    let world = World::ministack(1).await;
+    stream(&world, 1).await;
+    arrive(&world, &[(1, 60.0), (2, 60.0)]).await;
+    let error = read_at(&world.url(), settings(&world.name)).await.expect_err("nobody reads it");
+    assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+    assert!(error.to_string().contains("nobody has read the stream"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,9 +122,8 @@ async fn a_consumer_behind_arrivals_that_are_not_known_is_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_missing_is_not_found() {
-    for world in [World::ministack(1).await, World::moto(1).await] {
-        fails_at(&world.url(), "kinesis", "missing", settings("no-such-stream")).await;
-    }
+    let world = World::ministack(1).await;
+    fails_at(&world.url(), "kinesis", "missing", settings("no-such-stream")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,33 +192,33 @@ async fn send(client: &Client, world: &World, records: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_table_says_where_its_application_is_even_if_nobody_reads() {
-    for world in [World::ministack(1).await, World::moto(1).await] {
-        let client = stream(&world, 2).await;
-        send(&client, &world, 20).await;
-        arrive(&world, &(1..8).map(|ago| (ago, 600.0)).collect::<Vec<_>>()).await;
-        let shards = shards(&client, &world).await;
-        let (first, second) = (numbers(&client, &world, &shards[0]).await, numbers(&client, &world, &shards[1]).await);
-        let last = |numbers: &[String]| numbers.last().expect("there are records").clone();
-        // At the end of both.
-        lease(&world, &[(&shards[0], &last(&first)), (&shards[1], &last(&second))]).await;
-        let expected = QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: Some(0) };
-        assert_eq!(depth(read_at(&world.url(), probing(&world)).await), expected);
-        // After the first record of one shard, and not begun in the other.
-        lease(&world, &[(&shards[0], &first[0]), (&shards[1], "TRIM_HORIZON")]).await;
-        let found = depth(read_at(&world.url(), probing(&world)).await);
-        assert!(2 <= found.backlog && found.backlog < 600, "{found:?}");
-        assert!(found.oldest_age_secs < Some(60), "{found:?}");
-    }
+    let world = World::ministack(1).await;
+    let client = stream(&world, 2).await;
+    send(&client, &world, 20).await;
+    arrive(&world, &(1..8).map(|ago| (ago, 600.0)).collect::<Vec<_>>()).await;
+    let shards = shards(&client, &world).await;
+    let (first, second) = (numbers(&client, &world, &shards[0]).await, numbers(&client, &world, &shards[1]).await);
+    let last = |numbers: &[String]| numbers.last().expect("there are records").clone();
+    // At the end of both.
+    lease(&world, &[(&shards[0], &last(&first)), (&shards[1], &last(&second))]).await;
+    let expected = QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: Some(0) };
+    assert_eq!(depth(read_at(&world.url(), probing(&world)).await), expected);
+    // After the first record of one shard, and not begun in the other.
+    lease(&world, &[(&shards[0], &first[0]), (&shards[1], "TRIM_HORIZON")]).await;
+    let found = depth(read_at(&world.url(), probing(&world)).await);
+    assert!(2 <= found.backlog && found.backlog < 600, "{found:?}");
+    assert!(found.oldest_age_secs < Some(60), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_resharded_has_what_is_left_of_old_and_new_shards() {
-    let world = World::moto(1).await;
+    let world = World::ministack(1).await;
     let client = stream(&world, 1).await;
     send(&client, &world, 5).await;
     let old = shards(&client, &world).await;
-    let request = client.update_shard_count().stream_name(&world.name).target_shard_count(2);
-    request.scaling_type(ScalingType::UniformScaling).send().await.expect("it can be resharded");
+    let request = client.split_shard().stream_name(&world.name).shard_to_split(&old[0]);
+    let middle = (1_u128 << 127).to_string();
+    request.new_starting_hash_key(middle).send().await.expect("it can be split");
     is_active(&client, &world).await;
     arrive(&world, &(1..8).map(|ago| (ago, 600.0)).collect::<Vec<_>>()).await;
     let new: Vec<_> = shards(&client, &world).await.into_iter().filter(|shard| !old.contains(shard)).collect();
@@ -240,15 +236,14 @@ async fn a_stream_that_is_resharded_has_what_is_left_of_old_and_new_shards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_table_that_is_none_is_an_error() {
-    for world in [World::ministack(1).await, World::moto(1).await] {
-        stream(&world, 1).await;
-        let error = read_at(&world.url(), probing(&world)).await.expect_err("there is no table");
-        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-        lease(&world, &[]).await;
-        let error = read_at(&world.url(), probing(&world)).await.expect_err("nobody has begun");
-        assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
-        lease(&world, &[("shardId-000000000000", "yesterday")]).await;
-        let error = read_at(&world.url(), probing(&world)).await.expect_err("it is no checkpoint");
-        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
-    }
+    let world = World::ministack(1).await;
+    stream(&world, 1).await;
+    let error = read_at(&world.url(), probing(&world)).await.expect_err("there is no table");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    lease(&world, &[]).await;
+    let error = read_at(&world.url(), probing(&world)).await.expect_err("nobody has begun");
+    assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+    lease(&world, &[("shardId-000000000000", "yesterday")]).await;
+    let error = read_at(&world.url(), probing(&world)).await.expect_err("it is no checkpoint");
+    assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
 }

@@ -75,13 +75,18 @@ pub async fn is_killed(source: &str, settings: Value) {
     assert!(0 < relay.connections());
 }
 
-/// A role that may do nothing is denied, and the message says what it must be allowed.
+/// Who has the wrong secret is denied, and the message says what was not allowed. The emulator judges no policies of CloudWatch.
 pub async fn is_denied(source: &str, settings: Value) {
     let world = World::ministack(1).await;
     let nothing = serde_json::json!({ "Version": "2012-10-17", "Statement": [
         { "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*" }
     ] });
-    let keys = world.role(&nothing).await;
+    let mut keys = world.role(&nothing).await;
+    for (name, value) in &mut keys {
+        if name == "AWS_SECRET_ACCESS_KEY" {
+            "canary".clone_into(value);
+        }
+    }
     // The SDK reads credentials from the process's environment, so that this takes a process of its own.
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(["read", &settings.to_string()])
@@ -94,6 +99,7 @@ pub async fn is_denied(source: &str, settings: Value) {
     let path = format!("{}/tests/matrix/{source}.json", env!("CARGO_MANIFEST_DIR"));
     let matrix: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("it is there")).expect("it is JSON");
     let cell = &matrix["cells"]["password"];
+    assert!(!error.contains("canary"), "{error}");
     assert_eq!(cell["kind"], "Denied");
     assert!(!output.status.success() && error.contains(cell["says"].as_str().expect("it says something")), "{error}");
 }
