@@ -1,5 +1,7 @@
 //! What the AWS adapters share: settings of the clients, the account, and what AWS's errors mean.
 
+#[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+pub(crate) mod metrics;
 #[cfg(feature = "secretsmanager")]
 pub(crate) mod secretsmanager;
 #[cfg(feature = "ssm")]
@@ -50,6 +52,8 @@ pub(crate) struct Aws {
     sdk: SdkConfig,
     pub(crate) profile: Option<String>,
     account: OnceCell<String>,
+    #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+    metrics: metrics::Metrics,
     #[cfg(feature = "sqs")]
     queue_urls: QueueUrls,
     #[cfg(feature = "ecs")]
@@ -114,8 +118,11 @@ impl Aws {
             loader = loader.endpoint_url(endpoint);
         }
         let account = function_arn.and_then(account_of).map(str::to_owned);
+        let sdk = loader.load().await;
         Self {
-            sdk: loader.load().await,
+            #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+            metrics: metrics::Metrics::new(sdk.clone()),
+            sdk,
             profile: access.profile.map(str::to_owned),
             account: OnceCell::new_with(account),
             #[cfg(feature = "sqs")]
@@ -138,6 +145,12 @@ impl Aws {
             .interceptor(AnswerLimit)
             .build();
         aws_sdk_s3::Client::from_conf(config)
+    }
+
+    /// Metrics of CloudWatch, in calls that readings share.
+    #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+    pub(crate) fn metrics(&self) -> &metrics::Metrics {
+        &self.metrics
     }
 
     #[cfg(feature = "sqs")]
@@ -177,6 +190,8 @@ impl Aws {
             .timeout_config(timeouts())
             .build();
         Self {
+            #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+            metrics: metrics::Metrics::new(sdk.clone()),
             sdk,
             profile: None,
             account: OnceCell::new(),
@@ -191,6 +206,10 @@ impl Aws {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn with_client(mut self, client: SharedHttpClient) -> Self {
         self.sdk = self.sdk.into_builder().http_client(client).build();
+        #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+        {
+            self.metrics = metrics::Metrics::new(self.sdk.clone());
+        }
         self
     }
 }
@@ -290,13 +309,16 @@ where
 
 /// Whether a request failed on its way: no connection, or one that was cut.
 fn is_connection(failure: &DispatchFailure) -> bool {
-    failure.is_io() || failure.as_connector_error().is_some_and(|error| error.as_other().is_some())
+    let Some(error) = failure.as_connector_error() else { return failure.is_io() };
+    let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    // What hyper cannot read came from a server that speaks no HTTP, such as one that wants TLS.
+    failure.is_io() || error.as_other().is_some() || causes.into_iter().any(|cause| cause.is::<hyper::Error>())
 }
 
 fn explain(action: &str, status: u16, code: &str, message: Option<&str>) -> (ErrorKind, String) {
     let has = |needles: &[&str]| needles.iter().any(|needle| code.contains(needle));
     let kind = match status {
-        _ if has(&["Throttl", "TooManyRequests", "RequestLimitExceeded", "SlowDown", "ThroughputExceeded"]) => {
+        _ if has(&["Throttl", "TooManyRequests", "LimitExceeded", "SlowDown", "ThroughputExceeded"]) => {
             ErrorKind::Throttled
         }
         _ if has(&[

@@ -72,6 +72,12 @@ impl Request {
     pub fn action(&self) -> &str {
         self.headers.get("x-amz-target").map_or("", String::as_str)
     }
+
+    /// The operation alone, by the JSON protocols or by Smithy RPC v2.
+    pub fn operation(&self) -> Option<&str> {
+        let by_path = self.path.rsplit_once("/operation/").map(|(_, operation)| operation);
+        self.action().split_once('.').map(|(_, operation)| operation).or(by_path)
+    }
 }
 
 /// One answer.
@@ -101,6 +107,41 @@ impl Reply {
     /// <https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html#operation-error-serialization>.
     pub fn aws_error(status: u16, code: &str, message: &str) -> Self {
         Self::aws_json(status, &json!({ "__type": code, "message": message })).header("x-amzn-errortype", code)
+    }
+
+    /// An answer to `GetMetricData` for the one query in it: a minute's value for each of the latest minutes.
+    #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+    pub fn metric(status: &str, values: &[f64]) -> Self {
+        use crate::clock::{Clock, System};
+        let minute = System.now().as_second() / 60 * 60;
+        let mut body = aws_smithy_cbor::Encoder::new(Vec::new());
+        body.begin_map().str("MetricDataResults").array(1).begin_map();
+        body.str("Id").str("tidegate0").str("Label").str("it").str("StatusCode").str(status);
+        body.str("Timestamps").array(values.len());
+        for ago in (120..).step_by(60).take(values.len()) {
+            body.timestamp(&aws_smithy_types::DateTime::from_secs(minute - ago));
+        }
+        body.str("Values").array(values.len());
+        for value in values {
+            body.double(*value);
+        }
+        body.end().end();
+        Self::cbor(200, body)
+    }
+
+    /// An error of an AWS service that speaks CBOR:
+    /// <https://smithy.io/2.0/additional-specs/protocols/smithy-rpc-v2.html#operation-error-serialization>.
+    #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+    pub fn cbor_error(status: u16, code: &str, message: &str) -> Self {
+        let mut body = aws_smithy_cbor::Encoder::new(Vec::new());
+        body.begin_map().str("__type").str(code).str("message").str(message).end();
+        Self::cbor(status, body)
+    }
+
+    #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
+    fn cbor(status: u16, body: aws_smithy_cbor::Encoder) -> Self {
+        let reply = Self::new(status, body.into_writer()).header("content-type", "application/cbor");
+        reply.header("smithy-protocol", "rpc-v2-cbor")
     }
 
     /// An error of Amazon S3.

@@ -125,7 +125,7 @@ async fn a_read_calls_nothing_that_the_policy_does_not_allow() {
         let allowed: BTreeSet<_> = actions(kind).iter().filter_map(|action| action.split(':').nth(1)).collect();
         let (_, requests) = read(kind, Scene::Amount(1)).await;
         assert!(!requests.is_empty(), "{}: nothing was asked", kind.name);
-        for operation in requests.iter().filter_map(|request| request.action().split('.').nth(1)) {
+        for operation in requests.iter().filter_map(Request::operation) {
             assert!(allowed.contains(operation), "{}: {operation} is not among {allowed:?}", kind.name);
         }
     }

@@ -4,6 +4,8 @@
 mod azure_queue;
 #[cfg(feature = "buildkite")]
 mod buildkite;
+#[cfg(feature = "cloudwatch")]
+mod cloudwatch;
 #[cfg(feature = "command")]
 mod command;
 #[cfg(test)]
@@ -16,6 +18,8 @@ mod github_actions;
 mod heroku_router;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "kinesis")]
+mod kinesis;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "nsq")]
@@ -27,6 +31,8 @@ mod prometheus;
 mod response_time;
 #[cfg(feature = "schedule")]
 mod schedule;
+#[cfg(feature = "sns")]
+mod sns;
 #[cfg(feature = "sqs")]
 mod sqs;
 #[cfg(feature = "temporal")]
@@ -73,7 +79,7 @@ pub struct Measurement {
 pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(sqs, "sqs"),
     planned("activemq", &["amq"], &["AMQ_BROKER_ID", "AMQ_QUEUE_NAME", "AMQ_USERNAME", "AMQ_PASSWORD"]),
-    planned("kinesis", &[], &["KINESIS_STREAM_NAME"]),
+    entry!(kinesis, "kinesis"),
     planned("kafka", &["msk"], &["MSK_CLUSTER_ARN", "KAFKA_TOPIC", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONSUMER_GROUP"]),
     planned(
         "rabbitmq",
@@ -88,8 +94,8 @@ pub static TABLE: &[Entry<dyn Source>] = &[
         ],
     ),
     planned("redis", &[], &["REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_QUEUE_KEY", "REDIS_QUEUE_TYPE"]),
-    planned("sns", &[], &[]),
-    planned("cloudwatch", &[], &[]),
+    entry!(sns, "sns"),
+    entry!(cloudwatch, "cloudwatch"),
     entry!(prometheus, "prometheus"),
     entry!(nsq, "nsq"),
     entry!(azure_queue, "azure_queue"),

@@ -3,13 +3,17 @@
 mod azure_queue;
 mod buildkite;
 mod by_url;
+mod cloudwatch;
 mod command;
 mod github_actions;
+mod kinesis;
 mod matrix;
+mod metrics;
 mod nats;
 mod nsq;
 mod payload;
 mod prometheus;
 mod schedule;
+mod sns;
 mod sqs;
 mod temporal;

@@ -1,4 +1,4 @@
-//! A strict AWS endpoint within the test: SQS, ECS, Application Auto Scaling, S3 and STS as far as a tick needs them.
+//! A strict AWS endpoint within the test: SQS, ECS, Application Auto Scaling, CloudWatch, S3 and STS as far as a tick needs them.
 //!
 //! The emulators forgive what AWS refuses: eleven services in a call, negative counts, updates of DAEMON services. This one
 //! checks each request and each reply of its own against AWS's published models ([`shapes`]), keeps state, and stands behind
@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "a kit: not every test uses every tool of it")]
 
 mod ecs;
+pub mod metrics;
 mod s3;
 mod scaling;
 pub mod shapes;
@@ -87,7 +88,10 @@ impl Cloud {
         };
         let cloud = Self { proxy: Proxy::within(answer).await, state };
         cloud.add(ORDERS, waiting, desired);
-        cloud.with(|state| state.buckets.insert(BUCKET.to_owned(), Bucket::default()));
+        cloud.with(|state| {
+            state.buckets.insert(BUCKET.to_owned(), Bucket::default());
+            state.points_per_page = 100_800;
+        });
         cloud
     }
 
@@ -230,6 +234,7 @@ fn answer(state: &mut State, head: &Parts, call: &Call) -> Response<Bytes> {
     match call.service.as_str() {
         "S3" => s3::answer(state, head, call),
         "sts" => sts::answer(&call.action),
+        "GraniteServiceVersion20100801" => metrics::answer(state, call, operation),
         "AmazonSQS" => json_answer(head, call, operation, |input| sqs::answer(state, &caller, &call.action, input)),
         "AmazonEC2ContainerServiceV20141113" => {
             json_answer(head, call, operation, |input| ecs::answer(state, &caller, &call.action, input))

@@ -46,7 +46,7 @@ pub fn check(shape: &str, value: &Value) -> Result<(), String> {
         }
         ("string", Value::String(_)) => model["enum"].as_array().is_none_or(|values| values.contains(value)),
         ("integer" | "long", Value::Number(number)) => number.is_i64(),
-        ("timestamp", Value::Number(_)) | ("boolean", Value::Bool(_)) => true,
+        ("timestamp" | "double", Value::Number(_)) | ("boolean", Value::Bool(_)) => true,
         _ => false,
     };
     if fits { Ok(()) } else { wrong(format!("it cannot be {value}")) }

@@ -16,12 +16,33 @@ pub struct State {
     pub buckets: BTreeMap<String, Bucket>,
     /// Scalable targets of Application Auto Scaling, as the API gives them, by `service/CLUSTER/SERVICE`.
     pub scalable_targets: BTreeMap<String, serde_json::Value>,
+    /// Metrics of CloudWatch by `NAMESPACE/METRIC/NAME=VALUE…`, and what expressions give by their texts.
+    pub metrics: BTreeMap<String, Metric>,
+    /// How many points of a metric one page of an answer has.
+    pub points_per_page: usize,
     /// How many calls of UpdateService are left before it throttles; no limit where absent.
     pub updates_left: Option<u32>,
 }
 
 /// Region, account and name.
 pub type Place = (String, String, String);
+
+/// A metric of CloudWatch.
+#[derive(Debug, Clone)]
+pub struct Metric {
+    /// Beginnings of periods in seconds since 1970, and their values.
+    pub points: Vec<(i64, f64)>,
+    /// What is said of the data: Complete, PartialData, InternalError or Forbidden.
+    pub status: &'static str,
+    /// How many numbers there are for each time.
+    pub lines: usize,
+}
+
+impl Default for Metric {
+    fn default() -> Self {
+        Self { points: Vec::new(), status: "Complete", lines: 1 }
+    }
+}
 
 /// Messages of a queue by where they are.
 #[derive(Debug, Clone, Default)]
