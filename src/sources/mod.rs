@@ -4,6 +4,8 @@
 mod contract;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -61,7 +63,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
             "RABBITMQ_PASSWORD",
         ],
     ),
-    planned("redis", &[], &["REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_QUEUE_KEY", "REDIS_QUEUE_TYPE"]),
+    entry!(redis, "redis"),
     planned("sns", &[], &[]),
     planned("cloudwatch", &[], &[]),
     planned("prometheus", &[], &[]),
