@@ -9,6 +9,8 @@
 //! - Of a stream with a consumer group, the backlog is the group's lag. StepScale and KEDA's older mode take the length less what
 //!   is pending, in which what was acknowledged still counts; KEDA's `lagCount` is this
 //!   (<https://keda.sh/docs/latest/scalers/redis-streams/>).
+//! - The nodes that a cluster names, and the master that sentinels name, are trusted as the host is that names them; the guard on
+//!   addresses is for them too.
 //! - TLS is verified. KEDA's `unsafeSsl` and its redis scalers' default of no TLS have no counterpart here but `insecure_tls` and
 //!   `use_ssl`.
 
@@ -382,5 +384,48 @@ impl Redis {
         let tls = Tls { ca: self.settings.ca.clone(), insecure: self.settings.insecure_tls };
         let tls = self.place.has_tls.then_some(tls);
         Dial { tcp: self.tcp.clone(), tls, user: user.cloned(), password, db: self.place.db }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn place(settings: Value) -> Result<(String, u16, bool, u32), (String, String)> {
+        let place = parse::<Settings>(&settings).expect("the schema lets it through").place()?;
+        Ok((place.nodes[0].host.clone(), place.nodes[0].port, place.has_tls, place.db))
+    }
+
+    #[test]
+    fn tls_is_on_unless_it_is_turned_off() {
+        for (settings, expected) in [
+            (json!({ "host": "h" }), ("h", 6379, true, 0)),
+            (json!({ "host": "h", "port": 6380, "use_ssl": false, "db": 3 }), ("h", 6380, false, 3)),
+            (json!({ "url": "rediss://h" }), ("h", 6379, true, 0)),
+            (json!({ "url": "rediss://h:6380/2" }), ("h", 6380, true, 2)),
+            (json!({ "url": "redis://h/", "db": 4 }), ("h", 6379, false, 4)),
+            (json!({ "sentinel": { "hosts": ["s"], "master": "m" } }), ("s", 26379, true, 0)),
+            (json!({ "sentinel": { "hosts": ["s:1", "t"], "master": "m" } }), ("s", 1, true, 0)),
+        ] {
+            let (host, port, has_tls, db) =
+                place(settings.clone()).unwrap_or_else(|error| panic!("{settings}: {error:?}"));
+            assert_eq!((host.as_str(), port, has_tls, db), expected, "{settings}");
+        }
+        for wrong in ["redis://", "redis://h/orders", "redis://h/1?x=1", "redis://:canary@h", "h:6379", "unix:///tmp/s"]
+        {
+            let (problem, remedy) = place(json!({ "url": wrong })).expect_err(wrong);
+            assert!(!format!("{problem} {remedy}").contains("canary"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn every_queue_at_every_host_is_named_for_allow_lists() {
+        let shown = |settings| identities(&settings, "eu-west-1").iter().map(ToString::to_string).collect::<Vec<_>>();
+        let plain = json!({ "host": "h", "queue_key": "a", "keys": ["b"], "db": 1 });
+        assert_eq!(shown(plain), ["redis:-/-/h:6379/1/a", "redis:-/-/h:6379/1/b"]);
+        let watched = json!({ "sentinel": { "hosts": ["s", "t:1"], "master": "m" }, "queue_key": "a" });
+        assert_eq!(shown(watched), ["redis:-/-/s:26379/m/0/a", "redis:-/-/t:1/m/0/a"]);
     }
 }

@@ -114,3 +114,26 @@ fn age(now: Timestamp, millis: i64) -> Option<u64> {
 fn oldest(ages: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
     ages.into_iter().collect::<Option<Vec<_>>>()?.into_iter().max()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_time_is_no_age() {
+        let now = Timestamp::from_millisecond(1_800_000_000_000).expect("it is a time");
+        for (millis, expected) in [
+            (1_800_000_000_000, Some(0)),
+            (1_799_999_990_500, Some(9)),
+            (1_800_000_005_000, Some(0)),
+            (1, None),
+            (-1, None),
+            (i64::MAX, None),
+        ] {
+            assert_eq!(age(now, millis), expected, "{millis}");
+        }
+        assert_eq!(oldest([Some(1), Some(3), Some(2)]), Some(3));
+        assert_eq!(oldest([Some(1), None]), None);
+        assert_eq!(oldest([]), None);
+    }
+}

@@ -152,3 +152,15 @@ fn role(answer: &Value) -> Option<String> {
     let at = parts.iter().position(|part| text(part).as_deref() == Some("role"))?;
     parts.get(at + 1).and_then(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_repeats_of_a_login_is_not_shown() {
+        let (kind, cause) = general("ERR", "unknown command 'AUTH', with args beginning with: 'canary' ");
+        assert_eq!(kind, ErrorKind::Config);
+        assert!(cause.contains("unknown command 'AUTH'") && !cause.contains("canary"), "{cause}");
+    }
+}

@@ -21,20 +21,7 @@ pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: T
     let (mut total, mut ages) =
         (QueueDepth { in_flight: Some(0), delayed: Some(0), ..QueueDepth::default() }, Vec::new());
     for queue in settings.queues() {
-        let key = |state: &str| format!("{prefix}{queue}:{state}");
-        let [wait, paused, meta] = [key("wait"), key("paused"), key("meta")];
-        let before = [
-            Question::new(["LINDEX", &wait, "-1"]),
-            Question::new(["LINDEX", &paused, "-1"]),
-            Question::new(["HEXISTS", &meta, "paused"]),
-        ];
-        let questions = [
-            [Question::new(["ZCARD", &key("waiting-children")]), Question::new(["LLEN", &paused])],
-            around(&key("delayed"), score),
-            [Question::new(["LLEN", &wait]), Question::new(["ZCARD", &key("prioritized")])],
-            [Question::new(["LLEN", &key("active")]), Question::new(["EXISTS", &meta])],
-        ]
-        .concat();
+        let (before, questions) = ask(&format!("{prefix}{queue}:"), score);
         let last = session.ask(&before).await?;
         let is_paused = session.count(&before[2], &last[2])? != 0;
         let counts = session.counts(&questions).await?;
@@ -48,11 +35,11 @@ pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: T
         if 0 < waiting + prioritized && !is_paused {
             // Jobs with priorities lie in the order of these.
             let first = (prioritized == 0).then(|| text(&last[0])).flatten();
-            ages.push(age_of(session, first, &key(""), now).await?);
+            ages.push(age_of(session, first, &format!("{prefix}{queue}:"), now).await?);
         }
         let ready = waiting + prioritized + due;
         let held = later + children + aside.saturating_sub(marker(&last[1]));
-        // Until version 5 a paused queue's jobs lie under a key of their own.
+        // Older versions put a paused queue's jobs under a key of their own.
         let (ready, held) = if is_paused { (0, ready + held) } else { (ready, held) };
         total.backlog += ready;
         total.in_flight = total.in_flight.map(|sum| sum + active);
@@ -60,6 +47,24 @@ pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: T
     }
     total.oldest_age_secs = oldest(ages);
     Ok(total)
+}
+
+/// What is read of a queue: the ends of its lists and whether it is paused, and then the counts.
+fn ask(queue: &str, score: f64) -> ([Question; 3], Vec<Question>) {
+    let key = |state: &str| format!("{queue}{state}");
+    let [wait, paused, meta] = [key("wait"), key("paused"), key("meta")];
+    let before = [
+        Question::new(["LINDEX", &wait, "-1"]),
+        Question::new(["LINDEX", &paused, "-1"]),
+        Question::new(["HEXISTS", &meta, "paused"]),
+    ];
+    let counts = [
+        [Question::new(["ZCARD", &key("waiting-children")]), Question::new(["LLEN", &paused])],
+        around(&key("delayed"), score),
+        [Question::new(["LLEN", &wait]), Question::new(["ZCARD", &key("prioritized")])],
+        [Question::new(["LLEN", &key("active")]), Question::new(["EXISTS", &meta])],
+    ];
+    (before, counts.concat())
 }
 
 /// Version 4 puts a marker, which is no job, among those that wait.

@@ -4,6 +4,9 @@
 //! A queue is a list for each step of priority: `celery`, `celery\x06\x163` and so on. A worker takes four tasks for each of its
 //! processes in advance (and tasks with an ETA without end), which then are in the hash `unacked` of all queues together, with
 //! the exchange and the routing key that brought each. Which queue that was is said by the bindings.
+//!
+//! Celery acknowledges a task when it begins, and a task that runs is then nowhere in Redis; with `task_acks_late` it is in flight
+//! until it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
