@@ -36,13 +36,15 @@ pub(super) enum Layout {
     Stream,
     /// Sorted sets, whose scores may be times.
     SortedSet,
-    /// Celery's, made by kombu.
+    /// Celery's, of every priority. In flight are the tasks that workers hold and have not acknowledged, which is those that run
+    /// only with `task_acks_late`; unknown where all queues together have more than 1000 of them, or 8 MiB.
     Celery,
-    /// Sidekiq's.
+    /// Sidekiq's. In flight is unknown where a process that works also serves queues that are not named here; delayed, where
+    /// more than 1000 jobs of all queues are scheduled or to be tried again.
     Sidekiq,
-    /// RQ's.
+    /// RQ's. Scheduled and deferred jobs are delayed.
     Rq,
-    /// BullMQ's.
+    /// BullMQ's, and Bull's. The jobs of a paused queue are delayed.
     Bullmq,
 }
 
