@@ -121,8 +121,13 @@ impl<'a> Session<'a> {
             let trouble = self.trouble(&main).asking(question);
             return Err(match error.code() {
                 "WRONGTYPE" => {
-                    let kind = self.kind_of(question.key()).await?;
-                    trouble.wrong_type(question, &kind)
+                    // A user may be allowed to count and not to ask for types.
+                    let kind = self.kind_of(question.key()).await;
+                    trouble.wrong_type(question, kind.as_deref().unwrap_or("key of another type"))
+                }
+                "MOVED" | "ASK" if self.role == Role::Cluster => {
+                    let cause = "the cluster is moving the key, and no node has it now".to_owned();
+                    trouble.error(ErrorKind::Unavailable, cause)
                 }
                 _ => trouble.refusal(error),
             });

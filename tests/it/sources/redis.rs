@@ -79,6 +79,10 @@ async fn a_key_of_another_type_is_named_with_its_type() {
         let text = error.to_string();
         assert!(text.contains("\"orders\"") && text.contains("it is a hash"), "{text}");
     }
+    redis.run("ACL SETUSER counter on >canary-counter ~* +llen");
+    let counter = json!({ "queue_key": "orders", "username": "counter", "password": "canary-counter" });
+    let error = read(redis.settings(counter)).await.expect_err("it is a hash");
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("WRONGTYPE"), "{error}");
 }
 
 #[tokio::test]
