@@ -72,7 +72,9 @@ async fn rq_jobs_are_counted_by_where_they_are() {
         (found.backlog, found.in_flight, found.delayed)
     };
     assert_eq!(counts().await, (7, Some(0), Some(2)));
-    let _worker = Worker::start(tool("rq").args(["worker", "orders", "--url", &redis.url()]));
+    // A simple worker has no process of its own for the job, which would outlive this test.
+    let simple = ["worker", "orders", "--worker-class", "rq.worker.SimpleWorker", "--url", &redis.url()];
+    let _worker = Worker::start(tool("rq").args(simple));
     until("a job is begun", async || redis.run("ZCARD rq:wip:orders").trim() == "1").await;
     assert_eq!(counts().await, (6, Some(1), Some(2)));
     // A worker that is gone leaves its job behind, which is in nobody's hands.
