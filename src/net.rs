@@ -8,10 +8,14 @@
 mod guard;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(any(feature = "http", feature = "tcp"))]
+mod pem;
 #[cfg(feature = "tcp")]
 mod tcp;
 
 #[cfg(feature = "http")]
 pub(crate) use http::{Answer, Ask, Credential, Endpoint, Http, Tls, host_and_port, parse};
+#[cfg(feature = "tcp")]
+pub(crate) use pem::pem;
 #[cfg(feature = "tcp")]
 pub(crate) use tcp::Tcp;

@@ -27,6 +27,8 @@ mod nsq;
 mod payload;
 #[cfg(feature = "prometheus")]
 mod prometheus;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "response_time")]
 mod response_time;
 #[cfg(feature = "schedule")]
@@ -93,7 +95,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
             "RABBITMQ_PASSWORD",
         ],
     ),
-    planned("redis", &[], &["REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_QUEUE_KEY", "REDIS_QUEUE_TYPE"]),
+    entry!(redis, "redis"),
     entry!(sns, "sns"),
     entry!(cloudwatch, "cloudwatch"),
     entry!(prometheus, "prometheus"),

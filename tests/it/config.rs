@@ -274,7 +274,7 @@ fn a_dry_run_cannot_be_called_off_by_a_payload() {
 
 #[test]
 fn what_is_not_built_in_says_so() {
-    for source in ["amq", "activemq", "kinesis", "kafka", "rabbitmq", "redis", "sns", "prometheus"] {
+    for source in ["amq", "activemq", "kinesis", "kafka", "rabbitmq", "sns", "prometheus"] {
         let event = json!({ "config": { "queue_type": source, "queue_config": { "anything": 1 } } });
         let refused = load_with(MINIMAL, event).map(|_| ()).expect_err("it is not built in");
         assert_eq!(refused.0.len(), 1, "{refused:?}");

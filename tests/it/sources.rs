@@ -13,6 +13,7 @@ mod nats;
 mod nsq;
 mod payload;
 mod prometheus;
+mod redis;
 mod schedule;
 mod sns;
 mod sqs;
