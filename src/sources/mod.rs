@@ -4,6 +4,8 @@
 mod contract;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -48,7 +50,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(sqs, "sqs"),
     planned("activemq", &["amq"], &["AMQ_BROKER_ID", "AMQ_QUEUE_NAME", "AMQ_USERNAME", "AMQ_PASSWORD"]),
     planned("kinesis", &[], &["KINESIS_STREAM_NAME"]),
-    planned("kafka", &["msk"], &["MSK_CLUSTER_ARN", "KAFKA_TOPIC", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONSUMER_GROUP"]),
+    entry!(kafka, "kafka"),
     planned(
         "rabbitmq",
         &[],

@@ -1,3 +1,4 @@
 //! Every source against a real server, or against what its provider publishes. What each must show is in `tests/matrix`.
 
+mod kafka;
 mod matrix;
