@@ -164,7 +164,7 @@ mod tests {
         for challenge in [
             String::new(),
             format!("r={nonce},s=AAAA,i=4096"),
-            "r=another,s=AAAA,i=4096".to_owned(),
+            format!("r=x{nonce},s=AAAA,i=4096"),
             format!("r={nonce}x,s=AAAA,i=0"),
             format!("r={nonce}x,s=AAAA,i=100001"),
             format!("r={nonce}x,s=*,i=4096"),
