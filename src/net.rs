@@ -12,6 +12,8 @@ mod http;
 mod pem;
 #[cfg(feature = "tcp")]
 mod tcp;
+#[cfg(any(feature = "kafka", feature = "redis"))]
+pub(crate) mod tls;
 
 #[cfg(feature = "http")]
 pub(crate) use http::{Answer, Ask, Credential, Endpoint, Http, Tls, host_and_port, parse};

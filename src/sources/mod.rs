@@ -18,6 +18,8 @@ mod github_actions;
 mod heroku_router;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "kinesis")]
 mod kinesis;
 #[cfg(feature = "nats")]
@@ -82,7 +84,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(sqs, "sqs"),
     planned("activemq", &["amq"], &["AMQ_BROKER_ID", "AMQ_QUEUE_NAME", "AMQ_USERNAME", "AMQ_PASSWORD"]),
     entry!(kinesis, "kinesis"),
-    planned("kafka", &["msk"], &["MSK_CLUSTER_ARN", "KAFKA_TOPIC", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONSUMER_GROUP"]),
+    entry!(kafka, "kafka"),
     planned(
         "rabbitmq",
         &[],

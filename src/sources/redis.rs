@@ -30,7 +30,7 @@ use url::Url;
 
 use self::layout::Layout;
 use self::session::{Dial, Node, Role, Session, master};
-use self::tls::Tls;
+use self::session::Tls;
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::clock::Clock;

@@ -6,6 +6,7 @@ mod by_url;
 mod cloudwatch;
 mod command;
 mod github_actions;
+mod kafka;
 mod kinesis;
 mod matrix;
 mod metrics;

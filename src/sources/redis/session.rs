@@ -10,9 +10,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::tls::{self, Tls};
+use super::tls;
+use crate::net::tls::client;
 use super::trouble::Trouble;
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
@@ -302,8 +304,16 @@ impl Connection {
     }
 }
 
+/// What a source's settings say of TLS.
+#[derive(Debug, Clone)]
+pub(super) struct Tls {
+    pub ca: Option<String>,
+    pub insecure: bool,
+}
+
 async fn encrypted(stream: TcpStream, tls: &Tls, node: &Node, trouble: &Trouble) -> Result<impl Stream + use<>> {
-    let connector = tls.connector().await.map_err(|cause| trouble.error(ErrorKind::Config, cause))?;
+    let config = client(tls.ca.as_deref(), tls.insecure).await;
+    let connector = TlsConnector::from(config.map_err(|cause| trouble.error(ErrorKind::Config, cause))?);
     let name = ServerName::try_from(node.tls_name.trim_matches(['[', ']']).to_owned());
     let name = name.map_err(|_| trouble.error(ErrorKind::Config, "the host is no name for TLS".to_owned()))?;
     let failed = |cause: String| trouble.error(ErrorKind::Unavailable, cause);
