@@ -1,5 +1,7 @@
 //! What the AWS adapters share: settings of the clients, the account, and what AWS's errors mean.
 
+#[cfg(any(feature = "activemq", feature = "rabbitmq"))]
+pub(crate) mod mq;
 #[cfg(feature = "secretsmanager")]
 pub(crate) mod secretsmanager;
 #[cfg(feature = "ssm")]

@@ -12,6 +12,6 @@ mod http;
 mod tcp;
 
 #[cfg(feature = "http")]
-pub(crate) use http::{Answer, Ask, Credential, Endpoint, Http, Tls, host_and_port, parse};
+pub(crate) use http::{Answer, Ask, Credential, Endpoint, Http, Tls, host_and_port, parse, pem};
 #[cfg(feature = "tcp")]
 pub(crate) use tcp::Tcp;

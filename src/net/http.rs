@@ -261,7 +261,10 @@ impl Profile {
 }
 
 /// The certificates themselves: as given, or from the file that is named.
-async fn pem(ca: &str) -> Result<String, String> {
+///
+/// # Errors
+/// Why they cannot be read.
+pub(crate) async fn pem(ca: &str) -> Result<String, String> {
     if ca.contains("-----BEGIN ") {
         return Ok(ca.to_owned());
     }

@@ -274,7 +274,7 @@ fn a_dry_run_cannot_be_called_off_by_a_payload() {
 
 #[test]
 fn what_is_not_built_in_says_so() {
-    for source in ["amq", "activemq", "kinesis", "kafka", "rabbitmq", "redis", "sns", "prometheus"] {
+    for source in ["kinesis", "kafka", "redis", "sns", "prometheus"] {
         let event = json!({ "config": { "queue_type": source, "queue_config": { "anything": 1 } } });
         let refused = load_with(MINIMAL, event).map(|_| ()).expect_err("it is not built in");
         assert_eq!(refused.0.len(), 1, "{refused:?}");
@@ -528,4 +528,21 @@ fn an_empty_variable_is_not_set() {
     let config =
         load_with(&minimal_and(&[("MIN_TASKS", ""), ("HARD_MAX_TASKS", " ")]), json!({})).expect("it is complete");
     assert_eq!(config.services[0].rules.bounds.min, 10);
+}
+
+#[test]
+fn a_variable_that_is_a_number_is_one() {
+    let env = [
+        ("ECS_CLUSTER", "prod"),
+        ("SERVICE_NAME", "orders"),
+        ("QUEUE_TYPE", "rabbitmq"),
+        ("RABBITMQ_HOST", "broker"),
+        ("RABBITMQ_PORT", "5673"),
+        ("RABBITMQ_QUEUE", "7"),
+        ("RABBITMQ_USERNAME", "tidegate"),
+        ("RABBITMQ_PASSWORD", "12345"),
+    ];
+    let config = load_with(&env, json!(null)).expect("it is complete");
+    let settings = &config.services[0].sources[0].section.settings;
+    assert_eq!((&settings["port"], &settings["queue"]), (&json!(5673), &json!("7")));
 }
