@@ -1,9 +1,13 @@
 //! Sources: where work waits. One file for each provider, one line for each in the table.
 
+#[cfg(feature = "activemq")]
+mod activemq;
 #[cfg(test)]
 mod contract;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -46,21 +50,10 @@ pub struct Measurement {
 /// Every source: registry, documentation index and test matrix at once.
 pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(sqs, "sqs"),
-    planned("activemq", &["amq"], &["AMQ_BROKER_ID", "AMQ_QUEUE_NAME", "AMQ_USERNAME", "AMQ_PASSWORD"]),
+    entry!(activemq, "activemq"),
     planned("kinesis", &[], &["KINESIS_STREAM_NAME"]),
     planned("kafka", &["msk"], &["MSK_CLUSTER_ARN", "KAFKA_TOPIC", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONSUMER_GROUP"]),
-    planned(
-        "rabbitmq",
-        &[],
-        &[
-            "RABBITMQ_HOST",
-            "RABBITMQ_PORT",
-            "RABBITMQ_VHOST",
-            "RABBITMQ_QUEUE",
-            "RABBITMQ_USERNAME",
-            "RABBITMQ_PASSWORD",
-        ],
-    ),
+    entry!(rabbitmq, "rabbitmq"),
     planned("redis", &[], &["REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_QUEUE_KEY", "REDIS_QUEUE_TYPE"]),
     planned("sns", &[], &[]),
     planned("cloudwatch", &[], &[]),
