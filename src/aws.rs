@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
 pub(crate) mod metrics;
+#[cfg(any(feature = "activemq", feature = "rabbitmq"))]
+pub(crate) mod mq;
 #[cfg(feature = "secretsmanager")]
 pub(crate) mod secretsmanager;
 #[cfg(feature = "ssm")]

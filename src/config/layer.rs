@@ -269,12 +269,14 @@ impl Layers {
     }
 
     fn use_source_variables(&mut self, vars: &dyn Vars) {
-        let asked = self.source_type();
-        for (name, key) in find(sources::TABLE, &asked).map_or(&[][..], |kind| kind.env) {
-            if let Some(value) = vars.get(name) {
+        let kind = find(sources::TABLE, &self.source_type()).ok();
+        for (name, key) in kind.map_or(&[][..], |kind| kind.env) {
+            if let Some(text) = vars.get(name) {
                 let origin = Origin::new(&Layer::Environment, *name);
                 self.note_single(&origin);
-                self.single.set(&format!("/sources/0/{key}"), value.into(), origin);
+                let schema = kind.map(|kind| (kind.schema)()).unwrap_or_default();
+                let value = typed(text, &schema["properties"][key]);
+                self.single.set(&format!("/sources/0/{key}"), value, origin);
             }
         }
         self.default_source_type();
@@ -287,6 +289,14 @@ impl Layers {
             None => Origin::new(&Layer::Default, "queue_type"),
         };
         self.single.set("/sources/0/type", asked.into(), origin);
+    }
+}
+
+/// The text of a variable as what its setting is: a whole number, such as a port, or text.
+fn typed(text: String, schema: &Value) -> Value {
+    match text.parse::<u64>() {
+        Ok(number) if schema["type"] == "integer" => number.into(),
+        _ => text.into(),
     }
 }
 

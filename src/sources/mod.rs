@@ -1,5 +1,7 @@
 //! Sources: where work waits. One file for each provider, one line for each in the table.
 
+#[cfg(feature = "activemq")]
+mod activemq;
 #[cfg(feature = "azure_queue")]
 mod azure_queue;
 #[cfg(feature = "buildkite")]
@@ -29,6 +31,8 @@ mod nsq;
 mod payload;
 #[cfg(feature = "prometheus")]
 mod prometheus;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "response_time")]
@@ -82,21 +86,10 @@ pub struct Measurement {
 /// Every source: registry, documentation index and test matrix at once.
 pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(sqs, "sqs"),
-    planned("activemq", &["amq"], &["AMQ_BROKER_ID", "AMQ_QUEUE_NAME", "AMQ_USERNAME", "AMQ_PASSWORD"]),
+    entry!(activemq, "activemq"),
     entry!(kinesis, "kinesis"),
     entry!(kafka, "kafka"),
-    planned(
-        "rabbitmq",
-        &[],
-        &[
-            "RABBITMQ_HOST",
-            "RABBITMQ_PORT",
-            "RABBITMQ_VHOST",
-            "RABBITMQ_QUEUE",
-            "RABBITMQ_USERNAME",
-            "RABBITMQ_PASSWORD",
-        ],
-    ),
+    entry!(rabbitmq, "rabbitmq"),
     entry!(redis, "redis"),
     entry!(sns, "sns"),
     entry!(cloudwatch, "cloudwatch"),

@@ -529,3 +529,20 @@ fn an_empty_variable_is_not_set() {
         load_with(&minimal_and(&[("MIN_TASKS", ""), ("HARD_MAX_TASKS", " ")]), json!({})).expect("it is complete");
     assert_eq!(config.services[0].rules.bounds.min, 10);
 }
+
+#[test]
+fn a_variable_that_is_a_number_is_one() {
+    let env = [
+        ("ECS_CLUSTER", "prod"),
+        ("SERVICE_NAME", "orders"),
+        ("QUEUE_TYPE", "rabbitmq"),
+        ("RABBITMQ_HOST", "broker"),
+        ("RABBITMQ_PORT", "5673"),
+        ("RABBITMQ_QUEUE", "7"),
+        ("RABBITMQ_USERNAME", "tidegate"),
+        ("RABBITMQ_PASSWORD", "12345"),
+    ];
+    let config = load_with(&env, json!(null)).expect("it is complete");
+    let settings = &config.services[0].sources[0].section.settings;
+    assert_eq!((&settings["port"], &settings["queue"]), (&json!(5673), &json!("7")));
+}

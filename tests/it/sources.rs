@@ -1,5 +1,6 @@
 //! Every source against a real server, or against what its provider publishes. What each must show is in `tests/matrix`.
 
+mod activemq;
 mod azure_queue;
 mod buildkite;
 mod by_url;
@@ -14,6 +15,7 @@ mod nats;
 mod nsq;
 mod payload;
 mod prometheus;
+mod rabbitmq;
 mod redis;
 mod schedule;
 mod sns;

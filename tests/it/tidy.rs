@@ -244,11 +244,13 @@ fn every_example_event_is_a_valid_configuration() {
         ("SERVICE_NAME", "orders"),
         ("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/orders"),
         ("S3_CONFIG_BUCKET", "tidegate-state-123456789012"),
+        ("ALLOWED_SECRETS", "secretsmanager:prod/*"),
+        ("ALLOWED_SOURCES", "*"),
     ];
     let full: BTreeMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let bucket_only: BTreeMap<_, _> = full
         .iter()
-        .filter(|(name, _)| *name == "S3_CONFIG_BUCKET")
+        .filter(|(name, _)| *name == "S3_CONFIG_BUCKET" || name.starts_with("ALLOWED_"))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     let events = files_below("events", "json");

@@ -214,7 +214,7 @@ async fn a_wrong_configuration_scales_nothing_and_says_everything_at_once() {
     assert_eq!(error_type, "Config", "{message}");
     assert!(message.starts_with("configuration has 3 problems"), "{message}");
     let (error_type, message) =
-        function.invoke(json!({ "config": { "queue_type": "amq" } }), TIMEOUT_MS).await.expect_error();
+        function.invoke(json!({ "config": { "queue_type": "azure_queue" } }), TIMEOUT_MS).await.expect_error();
     assert_eq!(error_type, "NotBuilt", "{message}");
     assert_eq!(world.desired().await, 10);
     // The process is none the worse for it.

@@ -142,7 +142,7 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -> std::io::Result<()> {
     loop {
         let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
+        while !is_whole(&request) {
             let mut bytes = [0; 4096];
             let count = stream.read(&mut bytes).await?;
             if count == 0 {
@@ -158,6 +158,14 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) 
         let reply = state.reply.lock().expect("no holder panics").clone();
         send(&mut stream, reply.to(&request)).await?;
     }
+}
+
+/// Whether the head is there, and as much of a body as it says.
+fn is_whole(request: &[u8]) -> bool {
+    let Some(end) = request.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    end + 4 + length.unwrap_or(0) <= request.len()
 }
 
 async fn send(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> std::io::Result<()> {
