@@ -5,12 +5,14 @@
 //! addresses themselves, after DNS. Private networks may be named: brokers live there.
 #![cfg_attr(not(feature = "full"), allow(dead_code, unused_imports, reason = "not every adapter needs everything"))]
 
+mod ca;
 mod guard;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "tcp")]
 mod tcp;
 
+pub(crate) use ca::pem;
 #[cfg(feature = "http")]
 pub(crate) use http::{Answer, Ask, Credential, Endpoint, Http, Tls, host_and_port, parse};
 #[cfg(feature = "tcp")]

@@ -10,17 +10,14 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Certificate, Client, Method, Url, redirect};
-use tokio::io::AsyncReadExt;
 
+use super::ca::pem;
 use super::guard::{Guard, NotPermitted};
 use crate::config::{Network, Secret};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Most of an answer that is read, in bytes: one MiB. A number and what is around it takes a few KiB.
 const LONGEST_ANSWER: usize = 1 << 20;
-
-/// Longest file of certificates, in bytes: 512 KiB, twice what a whole operating system's roots take.
-const LONGEST_CA: u64 = 512 << 10;
 
 /// A connection within two seconds; the whole operation has its limit in `call`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -257,25 +254,6 @@ impl Profile {
         };
         let builder = builder.tls_danger_accept_invalid_certs(self.insecure_tls);
         builder.build().map_err(|error| format!("no client with these certificates: {}", innermost(&error)))
-    }
-}
-
-/// The certificates themselves: as given, or from the file that is named.
-async fn pem(ca: &str) -> Result<String, String> {
-    if ca.contains("-----BEGIN ") {
-        return Ok(ca.to_owned());
-    }
-    let unreadable = |error: std::io::Error| format!("the file that ca names cannot be read: {error}");
-    let about = tokio::fs::metadata(ca).await.map_err(unreadable)?;
-    if !about.is_file() || LONGEST_CA < about.len() {
-        return Err("ca names no file of certificates".to_owned());
-    }
-    // Some files are longer than they say.
-    let (mut text, file) = (String::new(), tokio::fs::File::open(ca).await.map_err(unreadable)?);
-    file.take(LONGEST_CA + 1).read_to_string(&mut text).await.map_err(unreadable)?;
-    match LONGEST_CA < text.len() as u64 {
-        true => Err("ca names no file of certificates".to_owned()),
-        false => Ok(text),
     }
 }
 

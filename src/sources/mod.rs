@@ -4,6 +4,12 @@
 mod contract;
 #[cfg(feature = "http_json")]
 mod http_json;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod sql;
 #[cfg(feature = "sqs")]
 mod sqs;
 
@@ -73,8 +79,8 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     planned("temporal", &[], &[]),
     planned("payload", &[], &[]),
     planned("schedule", &["cron"], &[]),
-    planned("postgres", &["postgresql"], &[]),
-    planned("mysql", &["mariadb"], &[]),
+    entry!(postgres, "postgres"),
+    entry!(mysql, "mysql"),
     planned("nats", &["nats_jetstream"], &[]),
     planned("github_actions", &["github_runner"], &[]),
     planned("buildkite", &[], &[]),
