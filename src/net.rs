@@ -8,7 +8,6 @@
 mod guard;
 #[cfg(feature = "http")]
 mod http;
-#[cfg(any(feature = "http", feature = "tcp"))]
 mod pem;
 #[cfg(feature = "tcp")]
 mod tcp;
@@ -17,7 +16,6 @@ pub(crate) mod tls;
 
 #[cfg(feature = "http")]
 pub(crate) use http::{Answer, Ask, Credential, Endpoint, Http, Tls, host_and_port, parse};
-#[cfg(feature = "tcp")]
 pub(crate) use pem::pem;
 #[cfg(feature = "tcp")]
 pub(crate) use tcp::Tcp;

@@ -130,10 +130,10 @@ impl Deployment {
     }
 }
 
-/// Whether a source's settings turn TLS off, by `use_ssl` or by the scheme of a URL.
+/// Whether a source's settings turn TLS off, by `use_ssl` or by the scheme of a URL that says so. That of a database does not.
 fn is_without_tls(settings: &Value) -> bool {
     let scheme = settings["url"].as_str().and_then(|url| url.split_once("://")).map(|(scheme, _)| scheme);
-    let is_open = |scheme: &str| ["http", "redis", "amqp", "postgres", "postgresql", "mysql"].contains(&scheme);
+    let is_open = |scheme: &str| ["http", "redis", "amqp"].contains(&scheme);
     settings["use_ssl"] == false || scheme.is_some_and(|scheme| is_open(&scheme.to_ascii_lowercase()))
 }
 

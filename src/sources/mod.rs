@@ -24,11 +24,15 @@ mod http_json;
 mod kafka;
 #[cfg(feature = "kinesis")]
 mod kinesis;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "nsq")]
 mod nsq;
 mod payload;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 #[cfg(feature = "rabbitmq")]
@@ -41,6 +45,8 @@ mod response_time;
 mod schedule;
 #[cfg(feature = "sns")]
 mod sns;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod sql;
 #[cfg(feature = "sqs")]
 mod sqs;
 #[cfg(feature = "temporal")]
@@ -102,8 +108,8 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(temporal, "temporal"),
     entry!(payload),
     entry!(schedule, "schedule"),
-    planned("postgres", &["postgresql"], &[]),
-    planned("mysql", &["mariadb"], &[]),
+    entry!(postgres, "postgres"),
+    entry!(mysql, "mysql"),
     entry!(nats, "nats"),
     entry!(github_actions, "github_actions"),
     entry!(buildkite, "buildkite"),
