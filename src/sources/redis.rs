@@ -29,8 +29,8 @@ use serde_json::Value;
 use url::Url;
 
 use self::layout::Layout;
-use self::session::{Dial, Node, Role, Session, master};
 use self::session::Tls;
+use self::session::{Dial, Node, Role, Session, master};
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::clock::Clock;

@@ -14,11 +14,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::tls;
-use crate::net::tls::client;
 use super::trouble::Trouble;
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::Tcp;
+use crate::net::tls::client;
 
 /// Most that is read on one connection, in bytes: 16 MiB. A count takes ten; what is read beside counts is bounded by number,
 /// and the smallest Lambda function has 128 MiB.
