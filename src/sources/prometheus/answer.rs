@@ -90,24 +90,7 @@ pub(super) fn measurement(
     combine: Option<Combine>,
     empty: Option<Empty>,
 ) -> Result<Measurement, Failure> {
-    let unreadable = |what: &str| (ErrorKind::Malformed, format!("the answer has {what}"));
-    let result = &data["result"];
-    let samples: Vec<Sample> = match data["resultType"].as_str() {
-        Some("scalar") => vec![Sample::deserialize(result).map_err(|_| unreadable("a scalar that is none"))?],
-        Some("vector") => {
-            let series = Vec::<Series>::deserialize(result).map_err(|_| unreadable("a vector that is none"))?;
-            let values: Option<Vec<_>> = series.into_iter().map(|series| series.value).collect();
-            let remedy =
-                "a histogram, which is no number; ask for histogram_count, or what else is to be compared, of it";
-            values.ok_or_else(|| (ErrorKind::Config, format!("the query gives {remedy}")))?
-        }
-        Some("matrix") => {
-            let cause = "the query gives a range of samples; leave out [5m], or put a function such as rate or max_over_time around it";
-            return Err((ErrorKind::Config, cause.to_owned()));
-        }
-        Some("string") => return Err((ErrorKind::Config, "the query gives a text; it must give a number".to_owned())),
-        _ => return Err(unreadable("no type of result")),
-    };
+    let samples = samples(data)?;
     let values = samples.iter().map(Sample::value).collect::<Result<Vec<_>, _>>()?;
     let value = match (values.as_slice(), combine, empty) {
         ([], _, Some(Empty::Zero)) => 0.0,
@@ -127,6 +110,31 @@ pub(super) fn measurement(
     let value = Finite::try_from(value).map_err(|cause| (ErrorKind::Malformed, cause))?;
     let times = samples.iter().map(Sample::taken_at).collect::<Result<Vec<_>, _>>()?;
     Ok(Measurement { amount: Amount::Gauge { value }, taken_at: times.into_iter().min() })
+}
+
+/// The samples in an answer's data.
+fn samples(data: &Value) -> Result<Vec<Sample>, Failure> {
+    let unreadable = |what: &str| (ErrorKind::Malformed, format!("the answer has {what}"));
+    let result = &data["result"];
+    match data["resultType"].as_str() {
+        Some("scalar") => {
+            let sample = Sample::deserialize(result).map_err(|_| unreadable("a scalar that is none"))?;
+            Ok(vec![sample])
+        }
+        Some("vector") => {
+            let series = Vec::<Series>::deserialize(result).map_err(|_| unreadable("a vector that is none"))?;
+            let values: Option<Vec<_>> = series.into_iter().map(|series| series.value).collect();
+            let remedy =
+                "a histogram, which is no number; ask for histogram_count, or what else is to be compared, of it";
+            values.ok_or_else(|| (ErrorKind::Config, format!("the query gives {remedy}")))
+        }
+        Some("matrix") => {
+            let cause = "the query gives a range of samples; leave out [5m], or put a function such as rate or max_over_time around it";
+            Err((ErrorKind::Config, cause.to_owned()))
+        }
+        Some("string") => Err((ErrorKind::Config, "the query gives a text; it must give a number".to_owned())),
+        _ => Err(unreadable("no type of result")),
+    }
 }
 
 impl Sample {
