@@ -232,8 +232,10 @@ impl AzureQueue {
                 (ErrorKind::NotFound, _) => (ErrorKind::NotFound, "; the url is not that of an account's queues"),
                 (kind, _) => (kind, ""),
             };
-            let code = if code.chars().all(|letter| letter.is_ascii_alphanumeric()) { code.as_str() } else { "" };
-            Error::new(kind, self.during(), format!("{error} {code}{remedy}"))
+            // The code is shown where it looks like one: what else a server says is not ours to show.
+            let is_code = (1..64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let code = if is_code { format!(" ({code})") } else { String::new() };
+            Error::new(kind, self.during(), format!("{error}{code}{remedy}"))
         })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Descriptions of both calls: <https://github.com/temporalio/api/blob/a43d7d321d07ad4e067b54ff8dc6b77397f8af31/openapi/openapiv2.json>,
 //! `DescribeTaskQueue` and `CountWorkflowExecutions`. The count is the one that fly-autoscaler takes, `ExecutionStatus="Running"`
-//! and the query.
+//! and the query. That and KEDA's `temporal`, which reads the backlog, ask by gRPC and with client certificates; neither is
+//! done here.
 //!
 //! Temporal leaves a zero out of its JSON, as proto3 does (<https://protobuf.dev/programming-guides/json/>): its marshaler sets no
 //! `EmitUnpopulated` (temporalio/temporal `service/frontend/protojson_marshaler.go` at 1bac2626). So that a zero that was left

@@ -71,10 +71,14 @@ async fn github_jobs_count_by_status_and_labels_once_each() {
             jobs(&[("queued", &["self-hosted", "Linux"]), ("queued", &["ubuntu-latest"]), ("queued", &[])]),
         ),
         ("/runs/2/jobs?", jobs(&[("queued", &["self-hosted"]), ("in_progress", &["x64"]), ("waiting", &["linux"])])),
-        ("/runs/3/jobs?", jobs(&[("completed", &["linux"]), ("in_progress", &["self-hosted", "gpu"])])),
+        // Runs that are under way have jobs that wait.
+        (
+            "/runs/3/jobs?",
+            jobs(&[("completed", &["linux"]), ("in_progress", &["self-hosted", "gpu"]), ("queued", &["linux"])]),
+        ),
     ]))
     .await;
-    let expected = QueueDepth { backlog: 3, in_flight: Some(1), delayed: None, oldest_age_secs: None };
+    let expected = QueueDepth { backlog: 4, in_flight: Some(1), delayed: None, oldest_age_secs: None };
     assert_eq!(depth(at(&server)).await, expected);
     let seen = server.seen();
     assert!(seen.contains("authorization: Bearer canary-token") && seen.contains("x-github-api-version: 2022-11-28"));

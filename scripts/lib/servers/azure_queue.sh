@@ -1,8 +1,8 @@
-# shellcheck shell=bash
-# Azurite, Microsoft's emulator of Azure Storage, with Microsoft's client and the Node.js that both run on. Tests start it
-# themselves. No script of a package is run.
+# shellcheck shell=bash disable=SC2154
+# For the source of this name: Azurite, Microsoft's emulator of Azure Storage, with Microsoft's client and the Node.js that
+# both run on. Tests start it themselves. No script of a package is run.
 
-install_azurite() {
+install_azure_queue() {
   local pins="azurite@3.35.0 @azure/storage-queue@12.30.0" home=$tools_dir/azurite
   install_tool node
   (
