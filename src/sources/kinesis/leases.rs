@@ -54,7 +54,7 @@ pub(super) async fn leases(client: &Client, table: &str, stream: &Stream) -> Res
     let mut last = None;
     for _ in 0..PAGES {
         let request = client.scan().table_name(table).projection_expression("leaseKey, checkpoint, entityType");
-        let page = request.consistent_read(true).limit(1_000).set_exclusive_start_key(last).send().await;
+        let page = request.set_exclusive_start_key(last).send().await;
         let page = page.map_err(|error| failure("dynamodb:Scan", during(), error))?;
         for item in page.items() {
             found.extend(lease(item, stream).map_err(|cause| Error::new(ErrorKind::Malformed, during(), cause))?);

@@ -120,6 +120,7 @@ fn parents(shard: &Shard) -> impl Iterator<Item = &str> {
 /// - A shard without a lease whose parents the application has begun is read from its beginning, after them.
 /// - One whose children have leases was finished, and its lease cleaned up, or was closed before the application began.
 /// - One with neither is nobody's, so that what waits in it is unknown.
+/// - One whose lease says LATEST is read from when that begins: nothing that is there now waits for it.
 fn begin(shards: &[Shard], leases: &BTreeMap<String, Checkpoint>) -> Result<Vec<(String, Checkpoint)>, String> {
     let mut begun: BTreeSet<&str> = leases.keys().map(String::as_str).collect();
     let mut left_behind = BTreeSet::new();
