@@ -46,6 +46,8 @@ pub enum Entry<P: ?Sized + 'static> {
     NotBuilt {
         /// The name, which is also the feature that brings it.
         name: &'static str,
+        /// Names of earlier systems that mean the same.
+        aliases: &'static [&'static str],
     },
     /// Known, and not part of this version.
     Planned {
@@ -53,21 +55,19 @@ pub enum Entry<P: ?Sized + 'static> {
         name: &'static str,
         /// Names of earlier systems that mean the same.
         aliases: &'static [&'static str],
-        /// Environment variables of earlier systems that configure it.
-        env: &'static [&'static str],
     },
 }
 
-/// A line of a family's table: plain, or for an adapter behind the feature of its name.
+/// A line of a family's table: plain, or for an adapter behind the feature of its name, with the aliases of its `KIND`.
 macro_rules! entry {
     ($module:ident) => {
         $crate::adapter::Entry::Built(&$module::KIND)
     };
-    ($module:ident, $feature:literal) => {{
+    ($module:ident, $feature:literal $(, $alias:literal)*) => {{
         #[cfg(feature = $feature)]
         let entry = $crate::adapter::Entry::Built(&$module::KIND);
         #[cfg(not(feature = $feature))]
-        let entry = $crate::adapter::Entry::NotBuilt { name: $feature };
+        let entry = $crate::adapter::Entry::NotBuilt { name: $feature, aliases: &[$($alias),*] };
         entry
     }};
 }
@@ -90,15 +90,14 @@ impl<P: ?Sized> Entry<P> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Built(kind) => kind.name,
-            Self::NotBuilt { name } | Self::Planned { name, .. } => name,
+            Self::NotBuilt { name, .. } | Self::Planned { name, .. } => name,
         }
     }
 
     fn is_called(&self, asked: &str) -> bool {
         let aliases = match self {
             Self::Built(kind) => kind.aliases,
-            Self::Planned { aliases, .. } => aliases,
-            Self::NotBuilt { .. } => &[],
+            Self::NotBuilt { aliases, .. } | Self::Planned { aliases, .. } => aliases,
         };
         self.name().eq_ignore_ascii_case(asked) || aliases.iter().any(|alias| alias.eq_ignore_ascii_case(asked))
     }
@@ -108,7 +107,7 @@ impl<P: ?Sized> Entry<P> {
 pub fn find<P: ?Sized>(table: &'static [Entry<P>], asked: &str) -> Result<&'static Kind<P>, Absent> {
     match table.iter().find(|entry| entry.is_called(asked)) {
         Some(Entry::Built(kind)) => Ok(kind),
-        Some(Entry::NotBuilt { name }) => {
+        Some(Entry::NotBuilt { name, .. }) => {
             Err(Absent::NotBuilt { remedy: format!("build with `--features {name}`, or use one of: {}", names(table)) })
         }
         Some(Entry::Planned { .. }) => {

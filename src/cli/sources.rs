@@ -51,7 +51,7 @@ pub(super) fn list() -> Vec<Line> {
 fn line(entry: &'static Entry<dyn Source>) -> Line {
     let (state, aliases, kind) = match entry {
         Entry::Built(kind) => ("built", kind.aliases, Some(*kind)),
-        Entry::NotBuilt { .. } => ("not built", &[][..], None),
+        Entry::NotBuilt { aliases, .. } => ("not built", *aliases, None),
         Entry::Planned { aliases, .. } => ("planned", *aliases, None),
     };
     let settings = kind.map(settings).unwrap_or_default();

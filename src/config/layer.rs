@@ -292,12 +292,16 @@ impl Layers {
     }
 }
 
-/// The text of a variable as what its setting is: a whole number, such as a port, or text.
+/// The text of a variable as what its setting is: a whole number, such as a port, yes or no, or text. What is neither is
+/// refused as the text that it is.
 fn typed(text: String, schema: &Value) -> Value {
-    match text.parse::<u64>() {
-        Ok(number) if schema["type"] == "integer" => number.into(),
-        _ => text.into(),
-    }
+    let text = Value::from(text);
+    let form = match schema["type"].as_str() {
+        Some("integer") => Form::Count,
+        Some("boolean") => Form::Flag,
+        _ => Form::Text,
+    };
+    form.read(&text).unwrap_or(text)
 }
 
 /// The first key with a character that means something in the paths of JSON pointers, which no setting's name has.

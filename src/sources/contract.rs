@@ -57,6 +57,16 @@ fn load(measurement: Measurement) -> f64 {
     }
 }
 
+#[test]
+fn a_build_without_a_source_knows_its_other_names() {
+    let table = include_str!("mod.rs");
+    for kind in built() {
+        let aliases: String = kind.aliases.iter().map(|alias| format!(", {alias:?}")).collect();
+        let lines = [format!("entry!({}),", kind.name), format!("entry!({0}, {0:?}{aliases}),", kind.name)];
+        assert!(lines.iter().any(|line| table.contains(line)), "{}: {lines:?}", kind.name);
+    }
+}
+
 #[tokio::test]
 async fn an_empty_source_is_zero_and_a_full_one_is_its_number() {
     for kind in on_the_wire() {

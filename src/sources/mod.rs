@@ -92,28 +92,28 @@ pub struct Measurement {
 /// Every source: registry, documentation index and test matrix at once.
 pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(sqs, "sqs"),
-    entry!(activemq, "activemq"),
+    entry!(activemq, "activemq", "amq"),
     entry!(kinesis, "kinesis"),
-    entry!(kafka, "kafka"),
-    entry!(rabbitmq, "rabbitmq"),
-    entry!(redis, "redis"),
+    entry!(kafka, "kafka", "msk"),
+    entry!(rabbitmq, "rabbitmq", "amazonmq_rabbitmq"),
+    entry!(redis, "redis", "valkey"),
     entry!(sns, "sns"),
-    entry!(cloudwatch, "cloudwatch"),
-    entry!(prometheus, "prometheus"),
+    entry!(cloudwatch, "cloudwatch", "aws-cloudwatch"),
+    entry!(prometheus, "prometheus", "promql"),
     entry!(nsq, "nsq"),
-    entry!(azure_queue, "azure_queue"),
-    entry!(http_json, "http_json"),
+    entry!(azure_queue, "azure_queue", "azure-queue", "AzureQueue"),
+    entry!(http_json, "http_json", "metrics-api"),
     entry!(response_time, "response_time"),
     entry!(heroku_router, "heroku_router"),
     entry!(temporal, "temporal"),
     entry!(payload),
-    entry!(schedule, "schedule"),
-    entry!(postgres, "postgres"),
-    entry!(mysql, "mysql"),
-    entry!(nats, "nats"),
-    entry!(github_actions, "github_actions"),
+    entry!(schedule, "schedule", "cron"),
+    entry!(postgres, "postgres", "postgresql"),
+    entry!(mysql, "mysql", "mariadb"),
+    entry!(nats, "nats", "nats_jetstream"),
+    entry!(github_actions, "github_actions", "github_runner", "github-runner"),
     entry!(buildkite, "buildkite"),
-    entry!(command, "command"),
+    entry!(command, "command", "exec"),
 ];
 
 /// Whether a source reads the event that invokes the function.
@@ -139,12 +139,4 @@ pub(crate) fn note_received(section: &mut Section<dyn Source>, at: Timestamp) {
     if reads_event(section.kind.name) {
         payload::event::note_received(&mut section.settings, at);
     }
-}
-
-const fn planned(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    env: &'static [&'static str],
-) -> Entry<dyn Source> {
-    Entry::Planned { name, aliases, env }
 }

@@ -77,5 +77,5 @@ pub static TABLE: &[Entry<dyn Target>] = &[
 ];
 
 const fn planned(name: &'static str) -> Entry<dyn Target> {
-    Entry::Planned { name, aliases: &[], env: &[] }
+    Entry::Planned { name, aliases: &[] }
 }

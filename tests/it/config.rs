@@ -274,11 +274,13 @@ fn a_dry_run_cannot_be_called_off_by_a_payload() {
 
 #[test]
 fn what_is_not_built_in_says_so() {
-    for source in ["amq", "activemq", "kinesis", "kafka", "rabbitmq", "sns", "prometheus"] {
-        let event = json!({ "config": { "queue_type": source, "queue_config": { "anything": 1 } } });
-        let refused = load_with(MINIMAL, event).map(|_| ()).expect_err("it is not built in");
+    for target in ["kubernetes", "nomad"] {
+        let mut elsewhere = service("orders");
+        elsewhere["target"] = json!({ "type": target, "anything": 1 });
+        let refused = load_with(&[], json!({ "config": { "services": [elsewhere] } })).map(|_| ());
+        let refused = refused.expect_err("it is not built in");
         assert_eq!(refused.0.len(), 1, "{refused:?}");
-        assert_eq!(Error::from(refused).kind(), ErrorKind::NotBuilt, "{source}");
+        assert_eq!(Error::from(refused).kind(), ErrorKind::NotBuilt, "{target}");
     }
     let refused =
         load_with(MINIMAL, json!({ "config": { "queue_type": "sqss" } })).map(|_| ()).expect_err("it is unknown");
