@@ -219,7 +219,8 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.add_function("float", |call| number("float", &call.args).map(Value::Float));
     environment.add_function("int", |call| {
         let number = number("int", &call.args)?;
-        match number.abs() < 9e15 {
+        // Whole numbers wrap in Expr: no product of two of these does.
+        match number.abs() < 2_147_483_648.0 {
             true => Ok(Value::Integer(number as i64)),
             false => Err("int() of a number that is too large".to_owned().into()),
         }

@@ -132,9 +132,9 @@ impl Deployment {
 
 /// Whether a source's settings turn TLS off, by `use_ssl` or by the scheme of a URL that says so. That of a database does not.
 fn is_without_tls(settings: &Value) -> bool {
-    let scheme = settings["url"].as_str().and_then(|url| url.split_once("://")).map(|(scheme, _)| scheme);
-    let is_open = |scheme: &str| ["http", "redis", "amqp"].contains(&scheme);
-    settings["use_ssl"] == false || scheme.is_some_and(|scheme| is_open(&scheme.to_ascii_lowercase()))
+    // As the adapters read it: a URL parser forgives blanks and slashes.
+    let scheme = settings["url"].as_str().and_then(|url| url::Url::parse(url).ok()).map(|url| url.scheme().to_owned());
+    settings["use_ssl"] == false || scheme.is_some_and(|scheme| ["http", "redis", "amqp"].contains(&scheme.as_str()))
 }
 
 fn narrow(

@@ -115,6 +115,10 @@ pub(crate) fn parse(given: &str) -> Result<Url, (String, String)> {
         Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => url,
         _ => return wrong("is no URL of https or http", "give https://HOST:PORT/PATH"),
     };
+    // The parser cleans up what it is given: what is meant must be plain to readers and to allow-lists, too.
+    if given.contains(|letter: char| letter.is_whitespace() || letter.is_control()) || !given.contains("://") {
+        return wrong("is no plain URL", "give https://HOST:PORT/PATH, without blanks");
+    }
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("has a credential in its URL", "take it out, and give it as the setting that is for it");
     }
@@ -494,6 +498,9 @@ mod tests {
             "https://[fe80::1%25eth0]/canary",
             "http://127.0.0.1:99999/canary",
             "data:text/plain,canary",
+            "http:/canary.example/",
+            " https://canary.example/",
+            "ht\ttp://canary.example/",
         ] {
             let refused = http(true, "127.0.0.1:9001").endpoint(url, Tls::default()).expect_err(url);
             assert!(!refused.to_string().contains("canary"), "{refused}");

@@ -92,3 +92,37 @@ fn templates_stand_for_the_services_own_names() {
     let said = said(said_by);
     assert!(said.contains("${env:…}") && said.contains("not for a payload"), "{said}");
 }
+
+#[test]
+fn a_payload_sends_no_secret_of_the_deployment_without_tls() {
+    let env = [
+        ("ALLOWED_SECRETS", "env:CACHE_PASSWORD"),
+        ("ALLOWED_SOURCES", "redis:*,rabbitmq:*"),
+        ("ALLOW_PLAIN_HTTP", "true"),
+        ("STATE_DIR", "state"),
+    ];
+    let redis = |place: Value| {
+        let mut source = json!({ "type": "redis", "queue_key": "orders", "password": "env:CACHE_PASSWORD" });
+        source.as_object_mut().expect("an object").extend(place.as_object().expect("an object").clone());
+        load_with(&env, service(json!([source]), json!({})), true).map(|_| ())
+    };
+    assert!(redis(json!({ "url": "rediss://cache.internal:6380/0" })).is_ok());
+    assert!(redis(json!({ "host": "cache.internal" })).is_ok());
+    for place in [
+        json!({ "url": "redis://cache.internal:6379/0" }),
+        json!({ "url": " redis://cache.internal:6379/0" }),
+        json!({ "url": "re\tdis://cache.internal:6379/0" }),
+        json!({ "url": "REDIS://cache.internal:6379/0" }),
+        json!({ "host": "cache.internal", "use_ssl": false }),
+    ] {
+        let said = said(redis(place.clone()).expect_err("it is not encrypted"));
+        assert!(said.contains("without TLS"), "{place}: {said}");
+    }
+    let broker = json!([{
+        "type": "rabbitmq", "protocol": "http", "host": "mq.internal", "username": "reader", "password": "text",
+        "queue_regex": "orders-|.*",
+    }]);
+    let listed = [("ALLOWED_SOURCES", "rabbitmq:*/orders-*"), ("STATE_DIR", "state")];
+    let said = said(load_with(&listed, service(broker, json!({})), true).map(|_| ()).expect_err("it is not listed"));
+    assert!(said.contains("regex:orders-|.*"), "{said}");
+}

@@ -59,7 +59,7 @@ pub(super) struct Settings {
     #[schemars(inner(length(min = 1, max = 255)))]
     queues: Vec<String>,
     /// All queues whose name the regular expression matches somewhere, in place of `queue` and `queues`; begin with `^` and end
-    /// with `$` to match the whole name. The broker evaluates it. By `http` only.
+    /// with `$` to match the whole name. The broker evaluates it. By `http` only. To allow-lists it is `regex:` and the expression.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 1000))]
     pub queue_regex: Option<String>,
@@ -128,7 +128,13 @@ fn parse_url(given: &str) -> Result<Url, (String, String)> {
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("has a credential in its URL", "take it out, and give it as username and password");
     }
-    if url.host_str().is_none_or(str::is_empty) || url.query().is_some() || url.path().matches('/').count() > 1 {
+    let is_plain = !given.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+    if !is_plain
+        || !given.contains("://")
+        || url.host_str().is_none_or(str::is_empty)
+        || url.query().is_some()
+        || url.path().matches('/').count() > 1
+    {
         return wrong("is no URL of AMQP", "give amqps://HOST:PORT/VHOST, in which a / of the vhost is %2F");
     }
     Ok(url)
@@ -281,7 +287,9 @@ pub(super) fn identities(settings: &Value, region: &str) -> Vec<Identity> {
         account: account.clone(),
         path: vec![place.clone(), settings.vhost(), queue],
     };
-    settings.named().into_iter().chain(settings.queue_regex.clone()).map(identity).collect()
+    // No pattern for a queue's name matches an expression by accident.
+    let regex = settings.queue_regex.as_ref().map(|regex| format!("regex:{regex}"));
+    settings.named().into_iter().chain(regex).map(identity).collect()
 }
 
 pub(super) fn permissions(settings: &Value, place: &iam::Place) -> Result<Vec<Statement>> {
