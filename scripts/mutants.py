@@ -4,7 +4,8 @@
 Usage: scripts/mutants.py [NAME...]     all mutations, or those named
 
 The code is broken in copies below the target folder, one for each processor, never in the checkout. Each has a target folder of
-its own, in which the dependencies are links to those of the checkout's build, which spares building them again. Tests that need
+its own, in which the dependencies are links to those of the checkout's build, which spares building them again. Sources know nothing of
+each other, so that one mutation of each of them is tried in the same build, where a test of the source's own notices it. Tests that need
 the emulators find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code.
 """
 
@@ -13,6 +14,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -73,18 +75,29 @@ class Copy:
                 return False
         return True
 
-    def run(self, mutation):
-        """Returns what is wrong with a mutation, or nothing if its test noticed it."""
-        path = self.code / mutation["file"]
-        sound = path.read_text()
-        if sound.count(mutation["find"]) != 1:
-            return f"{mutation['file']} has its text {sound.count(mutation['find'])} times, not once"
-        kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
-        path.write_text(sound.replace(mutation["find"], mutation["replace"]))
+    def run(self, batch):
+        """Returns what is wrong with each mutation, or nothing for one that its test noticed."""
+        wrong, sound = {}, {}
         try:
-            done = self.cargo(["test", *kind, "--", "--exact", mutation["test"]])
+            for mutation in batch:
+                path = self.code / mutation["file"]
+                text = path.read_text()
+                if text.count(mutation["find"]) == 1:
+                    sound.setdefault(path, text)
+                    path.write_text(text.replace(mutation["find"], mutation["replace"]))
+                else:
+                    wrong[mutation["name"]] = f"{mutation['file']} has its text {text.count(mutation['find'])} times, not once"
+            for mutation in batch:
+                wrong.setdefault(mutation["name"], self.test(mutation))
         finally:
-            path.write_text(sound)
+            for path, text in sound.items():
+                path.write_text(text)
+        return wrong
+
+    def test(self, mutation):
+        """Returns what is wrong with a mutation in the code as it is now."""
+        kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
+        done = self.cargo(["test", *kind, "--", "--exact", mutation["test"]])
         output = done.stdout + done.stderr
         if "error: could not compile" in output:
             return "the broken code does not compile:\n" + output[-2000:]
@@ -93,6 +106,27 @@ class Copy:
         if done.returncode == 0:
             return f"{mutation['test']} did not notice"
         return None if "test result: FAILED" in output else "the test did not end:\n" + output[-2000:]
+
+
+def source_of(mutation):
+    """The source that a mutation breaks and whose own test must notice it, if there is one."""
+    path = re.match(r"src/sources/(\w+?)(\.rs|/)", mutation["file"])
+    return path and re.search(rf"(^|::)sources::{path[1]}::", mutation["test"]) and path[1]
+
+
+def in_batches(mutations):
+    """Mutations that can be tried in the same build, together."""
+    batches = []
+    for mutation in mutations:
+        source, where = source_of(mutation), mutation["where"]
+        for batch in batches if source else []:
+            sources = [source_of(other) for other in batch]
+            if None not in sources and source not in sources and batch[0]["where"] == where:
+                batch.append(mutation)
+                break
+        else:
+            batches.append([mutation])
+    return batches
 
 
 def main():
@@ -105,19 +139,21 @@ def main():
         copy.prepare()
         free.put(copy)
 
-    def run(mutation):
+    def run(batch):
         copy = free.get()
         try:
-            return mutation, copy.run(mutation)
+            return batch, copy.run(batch)
         finally:
             free.put(copy)
 
     failures = 0 if copies[0].sound_code_passes(chosen) else 1
     with concurrent.futures.ThreadPoolExecutor(len(copies)) as pool:
-        for done in concurrent.futures.as_completed([pool.submit(run, it) for it in chosen]):
-            mutation, wrong = done.result()
-            failures += wrong is not None
-            print(f"{'FAILED ' if wrong else 'noticed'} {mutation['name']}: {wrong or mutation['test']}", flush=True)
+        for done in concurrent.futures.as_completed([pool.submit(run, it) for it in in_batches(chosen)]):
+            batch, wrong = done.result()
+            for mutation in batch:
+                why = wrong[mutation["name"]]
+                failures += why is not None
+                print(f"{'FAILED ' if why else 'noticed'} {mutation['name']}: {why or mutation['test']}", flush=True)
     print(f"mutations: {max(0, len(chosen) - failures)} passed, {failures} failed")
     sys.exit(failures > 0 or not chosen)
 
