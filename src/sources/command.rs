@@ -10,12 +10,14 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::document::{self, Fields, Wanted};
@@ -181,7 +183,7 @@ impl Program {
         let printed = async {
             let (output, errors) =
                 futures_util::join!(first(output, LONGEST_OUTPUT + 1), first(errors, LONGEST_OUTPUT));
-            Ok::<_, std::io::Error>((output?, errors?, group.0.wait().await?))
+            Ok::<_, std::io::Error>((output?, errors?, group.end().await?))
         };
         match timeout(limit, printed).await {
             Ok(done) => done.map_err(|error| fail(ErrorKind::Unavailable, error.to_string())),
@@ -215,13 +217,35 @@ impl Program {
 /// A program that runs, with everything that it started. Dropping it kills them.
 struct Group(Child);
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Where it has ended by itself, its number may be another's by now.
-        let id = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(group) = id {
+impl Group {
+    /// Waits until the program has ended, and kills what it left behind. Only then is its end acknowledged, after which its
+    /// number may be another's.
+    async fn end(&mut self) -> std::io::Result<ExitStatus> {
+        if let Some(id) = self.id() {
+            let ended =
+                move || retry_on_intr(|| waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
+            // Where nobody waits for this any more the group is killed, and with it this ends.
+            spawn_blocking(ended).await.map_err(std::io::Error::other)??;
+            self.kill();
+        }
+        self.0.wait().await
+    }
+
+    /// Its number, until its end is acknowledged.
+    fn id(&self) -> Option<Pid> {
+        self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+    }
+
+    fn kill(&self) {
+        if let Some(group) = self.id() {
             _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

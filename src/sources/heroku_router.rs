@@ -258,9 +258,11 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         rest = rest.trim_start_matches(['\r', '\n']);
         (!rest.is_empty()).then_some(())?;
-        let framed = rest.split_once(" <").and_then(|(length, _)| {
-            let begin = length.len() + 1;
-            let end = begin.checked_add(length.parse().ok()?)?;
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let length = rest[digits..].starts_with(" <").then(|| rest[..digits].parse().ok()).flatten();
+        let framed = length.and_then(|length: usize| {
+            let begin = digits + 1;
+            let end = begin.checked_add(length)?;
             Some((rest.get(begin..end)?, &rest[end..]))
         });
         let (line, after) = framed.unwrap_or_else(|| rest.split_once('\n').unwrap_or((rest, "")));

@@ -7,7 +7,9 @@
 //!
 //! What answers in part leaves work out, so that such answers are asked not to be given: `partial_response=false` of Thanos
 //! (<https://thanos.io/tip/components/query.md/#partial-response>) and `deny_partial_response=1` of VictoriaMetrics
-//! (<https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#cluster-availability>).
+//! (<https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#cluster-availability>). Prometheus itself answers
+//! without the storages that fail, such as a `remote_read`, and warns: an answer with a warning that is not of the query
+//! language is an error.
 //!
 //! The time of an answer is the time of the query. A value may be up to five minutes older, Prometheus's own lookback: ask
 //! for `timestamp(…)` in the query where that matters.
@@ -86,6 +88,7 @@ struct Settings {
     #[schemars(with = "Method")]
     method: Option<Method>,
     /// More headers, such as `X-Scope-OrgID` for the tenant of Mimir; each value a reference such as `env:NAME`, or the value.
+    /// An allow-list does not see them: who gives the settings chooses the tenant.
     #[serde(default)]
     headers: BTreeMap<String, Reference>,
     /// The token to send as `Authorization: Bearer`; a reference such as `env:NAME` or `file:PATH`, or the token itself.

@@ -198,8 +198,18 @@ impl Settings {
         self.queue_key.iter().chain(&self.keys).map(String::as_str)
     }
 
-    fn key_prefix<'a>(&'a self, usual: &'a str) -> &'a str {
-        self.key_prefix.as_deref().unwrap_or(usual)
+    fn key_prefix(&self) -> &str {
+        self.key_prefix.as_deref().unwrap_or(self.queue_type.usual_prefix())
+    }
+
+    /// What is read below the database, for allow-lists: each queue with what stands before it, with its group if one reads
+    /// it; and the key of what is worked on.
+    fn read_keys(&self) -> impl Iterator<Item = Vec<String>> {
+        let queue = |queue: &str| {
+            let key = format!("{}{queue}", self.key_prefix());
+            std::iter::once(key).chain(self.consumer_group.clone()).collect()
+        };
+        self.queues().map(queue).chain(self.processing_key.clone().map(|key| vec![key]))
     }
 
     /// # Errors
@@ -304,16 +314,16 @@ fn identities(settings: &Value, _region: &str) -> Vec<Identity> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
     let Ok(place) = settings.place() else { return Vec::new() };
     let master = settings.sentinel.as_ref().map(|sentinel| sentinel.master.clone());
-    let identity = |node: &Node, queue: &str| {
+    let identity = |node: &Node, key: Vec<String>| {
         let outer = [Some(format!("{}:{}", node.host, node.port)), master.clone(), Some(place.db.to_string())];
-        let path = outer.into_iter().flatten().chain([queue.to_owned()]).collect();
+        let path = outer.into_iter().flatten().chain(key).collect();
         Identity { provider: KIND.name, region: "-".to_owned(), account: None, path }
     };
     place
         .nodes
         .iter()
-        .flat_map(|node| settings.queues().map(move |queue| (node, queue)))
-        .map(|(node, queue)| identity(node, queue))
+        .flat_map(|node| settings.read_keys().map(move |key| (node, key)))
+        .map(|(node, key)| identity(node, key))
         .collect()
 }
 
@@ -421,11 +431,24 @@ mod tests {
     }
 
     #[test]
-    fn every_queue_at_every_host_is_named_for_allow_lists() {
+    fn everything_that_is_read_at_every_host_is_named_for_allow_lists() {
         let shown = |settings| identities(&settings, "eu-west-1").iter().map(ToString::to_string).collect::<Vec<_>>();
         let plain = json!({ "host": "h", "queue_key": "a", "keys": ["b"], "db": 1 });
         assert_eq!(shown(plain), ["redis:-/-/h:6379/1/a", "redis:-/-/h:6379/1/b"]);
         let watched = json!({ "sentinel": { "hosts": ["s", "t:1"], "master": "m" }, "queue_key": "a" });
         assert_eq!(shown(watched), ["redis:-/-/s:26379/m/0/a", "redis:-/-/t:1/m/0/a"]);
+        for (more, expected) in [
+            (json!({ "processing_key": "p" }), &["redis:-/-/h:6379/0/a", "redis:-/-/h:6379/0/p"][..]),
+            (json!({ "queue_type": "stream", "consumer_group": "g" }), &["redis:-/-/h:6379/0/a/g"]),
+            (json!({ "queue_type": "celery", "key_prefix": "prod:" }), &["redis:-/-/h:6379/0/prod:a"]),
+            (json!({ "queue_type": "sidekiq" }), &["redis:-/-/h:6379/0/a"]),
+            (json!({ "queue_type": "rq" }), &["redis:-/-/h:6379/0/rq:a"]),
+            (json!({ "queue_type": "bullmq" }), &["redis:-/-/h:6379/0/bull:a"]),
+            (json!({ "queue_type": "bullmq", "key_prefix": "" }), &["redis:-/-/h:6379/0/a"]),
+        ] {
+            let mut settings = json!({ "host": "h", "queue_key": "a" });
+            settings.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            assert_eq!(shown(settings), expected, "{more}");
+        }
     }
 }

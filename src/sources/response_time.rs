@@ -27,7 +27,7 @@ use crate::shared::Shared;
 pub(super) static KIND: Kind<dyn Source> = Kind {
     name: "response_time",
     aliases: &[],
-    about: "How long an HTTP endpoint takes to answer, in milliseconds, or how often it does.",
+    about: "How long an HTTP endpoint takes to answer, in milliseconds, or how often it does not.",
     renamed: &[("MEASUREMENT_URL", "url"), ("HEARTBEAT_URL", "url"), ("MAX_RESPONSE_TIME_IN_MS", "timeout_ms")],
     env: &[("MEASUREMENT_URL", "url")],
     schema: schema_of::<Settings>,
@@ -95,18 +95,19 @@ enum Number {
     /// A percentile of the answers' times in milliseconds.
     #[default]
     Percentile,
-    /// How many percent of the probes were answered.
-    SuccessPercent,
+    /// How many percent of the probes were not answered as expected. It grows with the load, as thresholds take it.
+    FailurePercent,
 }
 
 /// What probes without an answer are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OnFailure {
-    /// Not counted; below `min_success_percent` there is no number, and nothing is scaled in.
+    /// Not counted; below `min_success_percent` there is no percentile, and where none was answered no number at all.
+    /// Nothing is scaled in then.
     #[default]
     Error,
-    /// Answers that took `timeout_ms`, so that an endpoint that is down scales out.
+    /// Answers that took `timeout_ms`, so that an endpoint that is down scales out. With `failure_percent` it is 100.
     Slow,
 }
 
@@ -229,10 +230,10 @@ impl Settings {
         let mut times: Vec<_> = answered.into_iter().flatten().collect();
         let percent = 100.0 * times.len() as f64 / asked as f64;
         let finite = |number| Finite::try_from(number).map_err(|cause| Error::new(ErrorKind::Bug, "", cause));
-        if self.value == Number::SuccessPercent {
-            return finite(percent);
-        }
-        let are_too_few = percent < f64::from(self.min_success_percent);
+        let are_too_few = match self.value {
+            Number::Percentile => percent < f64::from(self.min_success_percent),
+            Number::FailurePercent => times.is_empty(),
+        };
         match (self.on_failure, failed.pop()) {
             (OnFailure::Slow, last) => {
                 let slow = failed.len() + usize::from(last.is_some());
@@ -243,6 +244,9 @@ impl Settings {
                 return Err(Error::new(last.kind(), during, last.to_string()));
             }
             (OnFailure::Error, _) => {}
+        }
+        if self.value == Number::FailurePercent {
+            return finite(100.0 - percent);
         }
         times.sort_unstable();
         let rank = (times.len() * self.percentile as usize).div_ceil(100).max(1);
@@ -292,8 +296,27 @@ mod tests {
         assert!(number(json!({ "min_success_percent": 1 }), &[None, None]).is_err());
         assert_eq!(number(json!({ "on_failure": "slow" }), &[None, None]).expect("slow"), 900.0);
         assert_eq!(number(json!({ "on_failure": "slow", "percentile": 75 }), &half).expect("slow"), 900.0);
-        assert_eq!(number(json!({ "value": "success_percent" }), &half).expect("a share"), 50.0);
-        assert_eq!(number(json!({ "value": "success_percent" }), &[None]).expect("none at all"), 0.0);
+    }
+
+    #[test]
+    fn failures_grow_with_the_load_and_an_outage_is_no_number() {
+        let percent = |settings: Value, times: &[Option<u64>]| {
+            let mut all = json!({ "value": "failure_percent" });
+            all.as_object_mut().expect("an object").extend(settings.as_object().expect("an object").clone());
+            number(all, times)
+        };
+        for (times, expected) in [
+            (&[Some(10), Some(20)][..], 0.0),
+            (&[Some(10), Some(10), Some(20), None], 25.0),
+            (&[Some(10), None, Some(20), None], 50.0),
+            (&[None, None, None, Some(20)], 75.0),
+        ] {
+            assert_eq!(percent(json!({}), times).expect("a share"), expected, "{times:?}");
+            assert_eq!(percent(json!({ "on_failure": "slow" }), times).expect("a share"), expected, "{times:?}");
+        }
+        let error = percent(json!({}), &[None, None]).expect_err("it is down");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(percent(json!({ "on_failure": "slow" }), &[None, None]).expect("it is said"), 100.0);
     }
 
     #[test]

@@ -109,6 +109,18 @@ fn frames_of_a_drain_are_read_by_their_length() {
     assert!(measure(json!({}), "1 <ä").is_err());
 }
 
+/// Were the rest of the text searched for each line, this would take hours.
+#[test]
+fn a_long_body_of_short_lines_is_read_in_one_pass() {
+    const COUNT: usize = 1 << 20;
+    for (body, expected) in [("a\n", "a"), ("7 a\n", "7 a"), ("2 <a\n", "<a")] {
+        let body = body.repeat(COUNT);
+        assert!(lines(&body).eq(std::iter::repeat_n(expected, COUNT)), "{expected}");
+    }
+    let text = format!("{}{}", "a\n".repeat(3 * COUNT), line("18ms"));
+    assert_eq!(measure(json!({}), &text).expect("the last is the router's"), 18.0);
+}
+
 #[test]
 fn only_recent_lines_count() {
     let old = line("900ms").replace("03:47:20", "03:40:00");

@@ -15,7 +15,7 @@ type Failure = (ErrorKind, String);
 /// Most of an error's text that is shown, in characters: twice what Prometheus's longest usually take.
 const LONGEST_ERROR: usize = 300;
 
-/// The envelope of all answers. Warnings and infos are not looked at.
+/// The envelope of all answers. Infos are not looked at.
 #[derive(Deserialize)]
 pub(super) struct Said {
     status: String,
@@ -28,6 +28,9 @@ pub(super) struct Said {
     /// VictoriaMetrics's own: <https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#cluster-availability>.
     #[serde(rename = "isPartial", default)]
     is_partial: bool,
+    /// Where a storage did not answer, Prometheus answers with what the others have and says so here alone.
+    #[serde(default)]
+    warnings: Option<Vec<String>>,
 }
 
 impl Said {
@@ -40,7 +43,12 @@ impl Said {
 
     pub(super) fn data(self) -> Result<Value, Failure> {
         match (self.status.as_str(), self.is_partial) {
-            ("success", false) => Ok(self.data),
+            ("success", false) => match self.warning() {
+                None => Ok(self.data),
+                Some(warning) => {
+                    Err((ErrorKind::Unavailable, format!("the answer may be partial: {}", excerpt(warning))))
+                }
+            },
             ("success", true) => {
                 Err((ErrorKind::Unavailable, "the answer is partial: not all storage answered".to_owned()))
             }
@@ -49,6 +57,13 @@ impl Said {
                 Err(self.refusal(200).unwrap_or_else(nothing))
             }
         }
+    }
+
+    /// The first warning that is of a storage, and not of the query language:
+    /// <https://github.com/prometheus/prometheus/blob/v3.0.0/util/annotations/annotations.go>.
+    fn warning(&self) -> Option<&str> {
+        let mut warnings = self.warnings.iter().flatten().map(String::as_str);
+        warnings.find(|warning| !warning.starts_with("PromQL "))
     }
 
     /// What an error means for the operator, where it is one. <https://github.com/prometheus/prometheus/blob/v2.42.0/web/api/v1/api.go>

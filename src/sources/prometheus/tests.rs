@@ -21,7 +21,7 @@ fn settings(endpoint: &str) -> Value {
 fn vector(value: &str) -> Reply {
     let series = json!([{ "metric": { "queue": "orders" }, "value": [1_795_308_597.867, value] }]);
     let data = json!({ "resultType": "vector", "result": series });
-    Reply::new(200, json!({ "status": "success", "data": data, "warnings": ["canary"] }).to_string())
+    Reply::new(200, json!({ "status": "success", "data": data, "warnings": ["PromQL warning: canary"] }).to_string())
 }
 
 /// As recorded of Prometheus 2.42.0.
@@ -161,6 +161,28 @@ fn an_answer_in_part_is_no_answer() {
         let said = answer::Said::read(body.to_string().as_bytes()).expect("it is one");
         assert_eq!(said.data().expect_err("it is no answer").0, kind, "{body}");
     }
+}
+
+#[test]
+fn an_answer_with_a_warning_of_a_storage_is_no_answer() {
+    let data = |warnings: Value| {
+        let body = json!({ "status": "success", "data": several(&["5"]), "warnings": warnings });
+        answer::Said::read(body.to_string().as_bytes())?.data()
+    };
+    let annotation = "PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)";
+    for harmless in [json!(null), json!([]), json!([annotation]), json!([annotation, "PromQL info: canary"])] {
+        assert_eq!(data(harmless.clone()), Ok(several(&["5"])), "{harmless}");
+    }
+    // As Prometheus 2.42.0 says it of a remote_read that is down, and as Thanos does.
+    let remote = "remote_read: error sending request: Post \"http://127.0.0.1:9/read\": connect: connection refused";
+    for warning in [remote, "receive series from Addr: 10.0.0.1:10901: \u{1b}[31mcanary\n", &"x".repeat(9000), ""] {
+        let (kind, cause) = data(json!([annotation, warning])).expect_err(warning);
+        assert_eq!(kind, ErrorKind::Unavailable, "{cause}");
+        assert!(cause.starts_with("the answer may be partial: ") && cause.len() < 400, "{cause}");
+        assert!(!cause.contains(char::is_control), "{cause:?}");
+    }
+    assert!(data(json!([remote])).expect_err("it is partial").1.contains("127.0.0.1:9/read"));
+    assert_eq!(data(json!("canary")).expect_err("it is no list").0, ErrorKind::Malformed);
 }
 
 #[test]

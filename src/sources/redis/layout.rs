@@ -48,6 +48,17 @@ pub(super) enum Layout {
     Bullmq,
 }
 
+impl Layout {
+    /// What stands before each key unless the settings say otherwise.
+    pub fn usual_prefix(self) -> &'static str {
+        match self {
+            Self::Rq => "rq:",
+            Self::Bullmq => "bull:",
+            Self::List | Self::Stream | Self::SortedSet | Self::Celery | Self::Sidekiq => "",
+        }
+    }
+}
+
 /// The counts of the queues that the settings name.
 pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: Timestamp) -> Result<QueueDepth> {
     match settings.queue_type {

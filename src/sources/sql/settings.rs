@@ -27,7 +27,7 @@ pub(in crate::sources) struct Settings {
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 2048))]
     url: Option<String>,
-    /// The database.
+    /// The database. What the query reads in it no allow-list sees: let the user's grants be its limit.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 128))]
     database: Option<String>,

@@ -98,7 +98,13 @@ async fn a_slower_endpoint_is_a_larger_number_and_a_failing_one_is_none() {
     assert!((150.0..2000.0).contains(&slow), "{slow}");
     let quick = gauge(of("/", json!({ "percentile": 1 }))).await;
     assert!(0.0 < quick && quick < slow, "{quick}");
-    assert_eq!(gauge(of("/flaky", json!({ "probes": 4, "timeout_ms": 1500, "value": "success_percent" }))).await, 50.0);
+    let share = json!({ "probes": 4, "timeout_ms": 1500, "value": "failure_percent" });
+    assert_eq!(gauge(of("/", share.clone())).await, 0.0);
+    assert_eq!(gauge(of("/flaky", share.clone())).await, 50.0);
+    let mut gone = of("/", share);
+    gone["url"] = format!("http://localhost:{}/", free_port()).into();
+    let down = read(gone).await.expect_err("nobody is there");
+    assert_eq!(down.kind(), ErrorKind::Unavailable, "{down}");
     let flaky = read(of("/flaky", json!({ "probes": 4, "timeout_ms": 1500 }))).await.expect_err("half of them fail");
     assert_eq!(flaky.kind(), ErrorKind::Unavailable, "{flaky}");
     assert!(gauge(of("/flaky", json!({ "probes": 4, "timeout_ms": 1500, "min_success_percent": 50 }))).await < 2000.0);

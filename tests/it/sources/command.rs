@@ -74,12 +74,31 @@ async fn what_takes_too_long_is_killed_with_everything_that_it_started() {
     let error = read(settings).await.expect_err("it does not end");
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let pids = std::fs::read_to_string(&pids).expect("it got that far");
+    all_end(&std::fs::read_to_string(&pids).expect("it got that far")).await;
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_behind_ends_with_it() {
+    // The second has closed what it prints to before it ends.
+    for end in ["", "; exec >&- 2>&-; sleep 0.2"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pids = folder.path().join("pids");
+        let script = format!("sleep 60 >/dev/null 2>&1 & echo $! $$ > {}; echo 5{end}", pids.display());
+        let mut settings = shell(&script);
+        settings["env"] = json!({ "PATH": "/usr/bin:/bin" });
+        assert_eq!(gauge(settings).await, 5.0);
+        all_end(&std::fs::read_to_string(&pids).expect("it got that far")).await;
+    }
+}
+
+/// Waits until none of the processes runs.
+async fn all_end(pids: &str) {
     let runs = |pid: &str| {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let state = state.rsplit(") ").next().and_then(|rest| rest.chars().next());
         state.is_some_and(|state| !['Z', 'X'].contains(&state))
     };
+    let began = Instant::now();
     while pids.split_whitespace().any(runs) {
         assert!(began.elapsed() < Duration::from_secs(20), "{pids} still run");
         tokio::task::yield_now().await;

@@ -114,6 +114,22 @@ async fn a_group_has_its_lag_and_what_it_has_not_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_group_that_is_wrongly_said_to_have_read_everything_is_counted() {
+    let redis = Redis::start().await;
+    let settings =
+        redis.settings(json!({ "queue_key": "events", "queue_type": "stream", "consumer_group": "workers" }));
+    (0..5).for_each(|_| drop(redis.run("XADD events * a 1")));
+    redis.run("XGROUP CREATE events workers 0 ENTRIESREAD 5");
+    assert!(redis.run("XINFO GROUPS events").ends_with("lag\n0\n"), "{}", redis.run("XINFO GROUPS events"));
+    let found = depth(settings.clone()).await;
+    assert_eq!((found.backlog, found.in_flight), (5, Some(0)));
+    assert!(found.oldest_age_secs.is_some_and(|age| age < 60), "{found:?}");
+    redis.run("XREADGROUP GROUP workers one STREAMS events >");
+    let found = depth(settings).await;
+    assert_eq!((found.backlog, found.in_flight, found.oldest_age_secs), (0, Some(5), None));
+}
+
+#[tokio::test]
 async fn entries_that_cannot_be_counted_are_an_error() {
     let redis = Redis::start().await;
     redis.run("XGROUP CREATE events workers 0 MKSTREAM");

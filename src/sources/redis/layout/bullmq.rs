@@ -16,7 +16,7 @@ const COUNTER: f64 = 4096.0;
 /// Delayed jobs whose time has come count as waiting: only a worker moves them on, and there may be none. Those of a paused
 /// queue, and those that wait for others, cannot be taken and count as delayed.
 pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: Timestamp) -> Result<QueueDepth> {
-    let prefix = settings.key_prefix("bull:");
+    let prefix = settings.key_prefix();
     let score = (now.as_millisecond() as f64).mul_add(COUNTER, COUNTER - 1.0);
     let (mut total, mut ages) =
         (QueueDepth { in_flight: Some(0), delayed: Some(0), ..QueueDepth::default() }, Vec::new());

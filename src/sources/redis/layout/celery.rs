@@ -26,7 +26,7 @@ const LONGEST_UNACKED: u64 = 8 << 20;
 pub(in super::super) const SEPARATOR: &str = "\x06\x16";
 
 pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings) -> Result<QueueDepth> {
-    let prefix = settings.key_prefix("");
+    let prefix = settings.key_prefix();
     let separator = settings.separator.as_deref().unwrap_or(SEPARATOR);
     let steps = settings.priority_steps.as_deref().unwrap_or(&[3, 6, 9]);
     let mut questions = Vec::new();
@@ -91,7 +91,7 @@ async fn bindings(
 ) -> Result<BTreeMap<String, Vec<(String, String)>>> {
     let exchanges: BTreeSet<&String> = tasks.iter().map(|Unacked(_, exchange, _)| exchange).collect();
     let exchanges: Vec<_> = exchanges.into_iter().filter(|exchange| !exchange.is_empty()).collect();
-    let (prefix, separator) = (settings.key_prefix(""), settings.separator.as_deref().unwrap_or(SEPARATOR));
+    let (prefix, separator) = (settings.key_prefix(), settings.separator.as_deref().unwrap_or(SEPARATOR));
     let key = |exchange: &&String| format!("{prefix}_kombu.binding.{exchange}");
     let questions: Vec<_> = exchanges.iter().map(|exchange| Question::new(["SMEMBERS", &key(exchange)])).collect();
     if questions.is_empty() {

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// Scheduled jobs whose time has come count as waiting: only a worker moves them to the queue, and there may be none. A started
 /// job whose time is over does not count, since its worker is gone.
 pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: Timestamp) -> Result<QueueDepth> {
-    let prefix = settings.key_prefix("rq:");
+    let prefix = settings.key_prefix();
     let seconds = now.as_millisecond() as f64 / 1000.0;
     let (mut total, mut ages) =
         (QueueDepth { in_flight: Some(0), delayed: Some(0), ..QueueDepth::default() }, Vec::new());

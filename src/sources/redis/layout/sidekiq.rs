@@ -17,13 +17,13 @@ use crate::error::{ErrorKind, Result};
 /// Jobs that are scheduled or to be tried again, and whose time has come, count as waiting: only a process moves them to their
 /// queues, and there may be none.
 pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: Timestamp) -> Result<QueueDepth> {
-    let prefix = settings.key_prefix("");
+    let prefix = settings.key_prefix();
     let queues: Vec<_> = settings.queues().collect();
-    let (mut due, mut delayed) = (0, Some(0));
+    let (mut due, mut later) = (vec![0; queues.len()], Some(vec![0; queues.len()]));
     for set in ["schedule", "retry"] {
-        let (now_due, later) = timed(session, &format!("{prefix}{set}"), &queues, now).await?;
-        due += now_due;
-        delayed = delayed.zip(later).map(|(sum, later)| sum + later);
+        let (now_due, then) = timed(session, &format!("{prefix}{set}"), &queues, now).await?;
+        due = sums(&due, &now_due);
+        later = later.zip(then).map(|(sum, more)| sums(&sum, &more));
     }
     let mut questions = Vec::new();
     for queue in &queues {
@@ -32,9 +32,12 @@ pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: T
     }
     let counts = session.counts(&questions).await?;
     let (mut waiting, mut ages) = (0, Vec::new());
-    for (queue, count) in queues.iter().zip(counts.chunks(2)) {
-        if count == [0, 0] && due == 0 && delayed == Some(0) {
-            return Err(unknown(session, queue, prefix).await?);
+    for (at, (queue, count)) in queues.iter().zip(counts.chunks(2)).enumerate() {
+        match later.as_ref().map(|later| later[at]) {
+            _ if count != [0, 0] || 0 < due[at] => {}
+            Some(0) => return Err(unknown(session, queue, prefix).await?),
+            Some(_) => {}
+            None => return Err(untold(session, queue)),
         }
         if 0 < count[0] {
             ages.push(age_of_first(session, &format!("{prefix}queue:{queue}"), now).await?);
@@ -42,7 +45,21 @@ pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: T
         waiting += count[0];
     }
     let in_flight = in_flight(session, prefix, &queues).await?;
-    Ok(QueueDepth { backlog: waiting + due, in_flight, delayed, oldest_age_secs: oldest(ages) })
+    let (backlog, delayed) = (waiting + due.iter().sum::<u64>(), later.map(|later| later.iter().sum()));
+    Ok(QueueDepth { backlog, in_flight, delayed, oldest_age_secs: oldest(ages) })
+}
+
+fn sums(some: &[u64], others: &[u64]) -> Vec<u64> {
+    some.iter().zip(others).map(|(one, other)| one + other).collect()
+}
+
+/// A queue is registered when the first job is put into it, and one whose jobs are all for later is not yet.
+fn untold(session: &Session<'_>, queue: &str) -> crate::error::Error {
+    let cause = format!(
+        "nothing was ever put into a queue {queue:?}, and whether some of it is for later cannot be told: more than \
+         {MOST_SHARED} jobs of all queues are scheduled or to be tried again"
+    );
+    session.error(ErrorKind::Missing, cause)
 }
 
 async fn unknown(session: &mut Session<'_>, queue: &str, prefix: &str) -> Result<crate::error::Error> {
@@ -57,8 +74,13 @@ struct Job {
     enqueued_at: Option<f64>,
 }
 
-/// How many jobs of these queues in a set of all queues are due, and how many come later, if those can be told apart.
-async fn timed(session: &mut Session<'_>, set: &str, queues: &[&str], now: Timestamp) -> Result<(u64, Option<u64>)> {
+/// How many jobs of each of these queues in a set of all queues are due, and how many come later, if those can be told apart.
+async fn timed(
+    session: &mut Session<'_>,
+    set: &str,
+    queues: &[&str],
+    now: Timestamp,
+) -> Result<(Vec<u64>, Option<Vec<u64>>)> {
     let now = now.as_millisecond() as f64 / 1000.0;
     let most = MOST_SHARED.to_string();
     let range = |from: &str, to: &str| Question::new(["ZRANGEBYSCORE", set, from, to, "LIMIT", "0", &most]);
@@ -74,29 +96,29 @@ async fn timed(session: &mut Session<'_>, set: &str, queues: &[&str], now: Times
         return Err(session.error(ErrorKind::Missing, cause));
     }
     let due = match due {
-        0 => 0,
+        0 => vec![0; queues.len()],
         _ => of_queues(session, range("-inf", &now), queues).await?,
     };
     let later = match later {
-        0 => Some(0),
+        0 => Some(vec![0; queues.len()]),
         few if few <= MOST_SHARED => Some(of_queues(session, range(&after, "+inf"), queues).await?),
         _ => None,
     };
     Ok((due, later))
 }
 
-async fn of_queues(session: &mut Session<'_>, range: Question, queues: &[&str]) -> Result<u64> {
+async fn of_queues(session: &mut Session<'_>, range: Question, queues: &[&str]) -> Result<Vec<u64>> {
     let shown = range.shown();
     let answers = session.ask(&[range]).await?;
     let malformed = || session.malformed(&shown);
     let jobs = texts(&answers[0]).ok_or_else(malformed)?;
-    let mut count = 0;
+    let mut counts = vec![0; queues.len()];
     for job in jobs {
         let job: Job = serde_json::from_str(&job).map_err(|_| malformed())?;
         let queue = job.queue.ok_or_else(malformed)?;
-        count += u64::from(queues.contains(&queue.as_str()));
+        counts.iter_mut().zip(queues).for_each(|(count, name)| *count += u64::from(*name == queue));
     }
-    Ok(count)
+    Ok(counts)
 }
 
 /// The job that is taken next was put there first. Version 8 tells times in milliseconds, older ones in seconds.

@@ -31,8 +31,10 @@ pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: T
         };
         let group = read_group(session, key, group).await?;
         let waiting = match group.lag {
-            // A lag above the length counts what was trimmed since: <https://github.com/redis/redis/pull/13958>.
-            Some(lag) if lag <= group.length => lag,
+            // A lag above the length counts what was trimmed since: <https://github.com/redis/redis/pull/13958>. One of 0 may
+            // come from a group that was made with a wrong ENTRIESREAD, and costs little to make sure of.
+            Some(lag) if 0 < lag && lag <= group.length => lag,
+            _ if group.length == 0 => 0,
             _ => count_after(session, key, &group.last).await?,
         };
         if 0 < waiting {
@@ -93,8 +95,9 @@ async fn count_after(session: &mut Session<'_>, key: &str, last: &str) -> Result
         }
     }
     let cause = format!(
-        "Redis does not know how many entries of {key:?} wait (no lag: it is older than 7, or entries were deleted), and \
-         more than {MOST_READ} do, which are too many to count; XGROUP SETID with ENTRIESREAD gives it the lag"
+        "Redis does not know how many entries of {key:?} wait (no lag, or a wrong one: it is older than 7, entries were \
+         deleted, or the group was made with another ENTRIESREAD), and more than {MOST_READ} do, which are too many to \
+         count; XGROUP SETID with ENTRIESREAD gives it the lag"
     );
     Err(session.error(ErrorKind::Missing, cause))
 }

@@ -126,8 +126,34 @@ async fn sidekiq_jobs_are_counted_by_where_they_are() {
     redis.cli(&["SADD", "processes", "both"]);
     redis.cli(&["HSET", "both", "busy", "1", "info", r#"{"queues": ["other", "third"]}"#]);
     assert_eq!(counts(&["other"]).await, (1, None, Some(1)));
-    redis.run("DEL schedule");
-    let error = read(settings(&["oders"])).await.expect_err("there is no such queue");
-    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-    assert!(error.to_string().contains("orders"), "{error}");
+    // What others have, now or for later, says nothing of a queue that is not there.
+    for queues in [&["oders"][..], &["oders", "orders", "other"], &["orders", "other", "oders"]] {
+        let error = read(settings(queues)).await.expect_err("there is no such queue");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{queues:?}: {error}");
+        assert!(error.to_string().contains("\"oders\"") && error.to_string().contains("orders"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_sidekiq_queue_that_cannot_be_told_from_a_misspelt_one_is_missing() {
+    let redis = Redis::start().await;
+    let job = |queue: &str, number: u32| format!(r#"{{"queue":"{queue}","jid":"{number}"}}"#);
+    let settings = |queues: &[&str]| redis.settings(json!({ "queue_type": "sidekiq", "keys": queues }));
+    redis.cli(&["ZADD", "schedule", "99999999999", &job("later", 0)]);
+    let counted = depth(settings(&["later"])).await;
+    assert_eq!((counted.backlog, counted.delayed), (0, Some(1)));
+    redis.run("SADD queues orders");
+    let script = "for i=1,1000 do redis.call('ZADD',KEYS[1],'99999999999','{\"queue\":\"other\",\"jid\":'..i..'}') end";
+    redis.cli(&["EVAL", script, "1", "schedule"]);
+    let counted = depth(settings(&["orders"])).await;
+    assert_eq!((counted.backlog, counted.delayed), (0, None));
+    for queues in [&["later"][..], &["orders", "later"]] {
+        let error = read(settings(queues)).await.expect_err("it may have jobs");
+        assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+        assert!(error.to_string().contains("\"later\""), "{error}");
+    }
+    // One that is due is its own.
+    redis.cli(&["ZADD", "retry", "1", &job("later", 1)]);
+    let counted = depth(settings(&["orders", "later"])).await;
+    assert_eq!((counted.backlog, counted.delayed), (1, None));
 }
