@@ -1,5 +1,6 @@
 //! What the AWS adapters share: settings of the clients, the account, and what AWS's errors mean.
 
+mod account;
 #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
 pub(crate) mod metrics;
 #[cfg(any(feature = "activemq", feature = "rabbitmq"))]
@@ -11,8 +12,9 @@ pub(crate) mod ssm;
 
 #[cfg(any(feature = "sqs", feature = "ecs"))]
 use std::collections::HashMap;
+use std::sync::Arc;
 #[cfg(any(feature = "sqs", feature = "ecs"))]
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -35,7 +37,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::iam::is_account;
+pub(crate) use account::Account;
 
 /// How AWS is to be reached.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +55,7 @@ pub(crate) struct Access<'a> {
 pub(crate) struct Aws {
     sdk: SdkConfig,
     pub(crate) profile: Option<String>,
-    account: OnceCell<String>,
+    account: Account,
     #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
     metrics: metrics::Metrics,
     #[cfg(feature = "sqs")]
@@ -124,9 +126,9 @@ impl Aws {
         Self {
             #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
             metrics: metrics::Metrics::new(sdk.clone()),
-            sdk,
             profile: access.profile.map(str::to_owned),
-            account: OnceCell::new_with(account),
+            account: Account { sdk: sdk.clone(), known: Arc::new(OnceCell::new_with(account)) },
+            sdk,
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
             #[cfg(feature = "ecs")]
@@ -165,17 +167,9 @@ impl Aws {
         &self.scaled_alone
     }
 
-    pub(crate) async fn account(&self) -> Result<String> {
-        let ask = async || {
-            let config = aws_sdk_sts::config::Builder::from(&self.sdk).interceptor(AnswerLimit).build();
-            let client = aws_sdk_sts::Client::from_conf(config);
-            let during = "asking for the account of the credentials";
-            let answer = client.get_caller_identity().send().await;
-            let answer = answer.map_err(|error| failure("sts:GetCallerIdentity", during.to_owned(), error))?;
-            let account = answer.account().filter(|account| is_account(account)).map(str::to_owned);
-            account.ok_or_else(|| Error::new(ErrorKind::Malformed, during, "the answer has no account"))
-        };
-        self.account.get_or_try_init(ask).await.cloned()
+    /// The account of the credentials.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
     }
 
     #[cfg(any(test, fuzzing))]
@@ -194,9 +188,9 @@ impl Aws {
         Self {
             #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
             metrics: metrics::Metrics::new(sdk.clone()),
-            sdk,
             profile: None,
-            account: OnceCell::new(),
+            account: Account { sdk: sdk.clone(), known: Arc::default() },
+            sdk,
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
             #[cfg(feature = "ecs")]
@@ -208,6 +202,7 @@ impl Aws {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn with_client(mut self, client: SharedHttpClient) -> Self {
         self.sdk = self.sdk.into_builder().http_client(client).build();
+        self.account.sdk = self.sdk.clone();
         #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
         {
             self.metrics = metrics::Metrics::new(self.sdk.clone());

@@ -101,7 +101,7 @@ impl Shared {
     /// Those of the question.
     pub async fn account(&self) -> Result<String> {
         #[cfg(feature = "aws")]
-        return self.aws.account().await;
+        return self.aws.account().id().await;
         #[cfg(not(feature = "aws"))]
         return Ok("-".to_owned());
     }

@@ -223,8 +223,32 @@ impl Ask {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::adapter::Kind;
+    use crate::shared::Shared;
+    use crate::sources::Source;
+    use crate::wire::{Contract, Scene, Wire};
+
+    /// Shows that of what is given by ARN another account's metrics are asked for as such, and one's own as usual.
+    pub(crate) async fn asks_for_the_account(kind: &Kind<dyn Source>, settings: fn(&str) -> Value) {
+        let Contract::Wire { reply, .. } = kind.contract else { panic!("{} has no answers", kind.name) };
+        for (account, is_other) in [("123456789012", false), ("999999999999", true)] {
+            let wire = Wire::play(Scene::Amount(7), reply).await;
+            let shared = Shared::for_wire(&wire.endpoint);
+            shared.aws.account().known.set("123456789012".to_owned()).expect("nobody has asked before");
+            let source = (kind.build)(&settings(account), &shared).expect("settings are valid");
+            source.read().await.expect("it can be read");
+            let asked = wire.requests().into_iter().filter(|request| request.operation() == Some("GetMetricData"));
+            let bodies: Vec<_> = asked.map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
+            assert!(!bodies.is_empty(), "{} asks for no metrics", kind.name);
+            for body in bodies {
+                assert_eq!(body.contains("AccountId") && body.contains(account), is_other, "{account}: {body}");
+            }
+        }
+    }
 
     #[test]
     fn a_period_that_is_under_way_is_not_in_the_window() {

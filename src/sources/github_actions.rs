@@ -1,9 +1,11 @@
 //! Jobs of GitHub Actions that wait for a self-hosted runner: `queued` is the backlog, `in_progress` is in-flight.
 //!
-//! The runs of each repository that are queued or in progress are listed, and then the jobs of each run:
+//! The runs of each repository that are not over are listed, and then the jobs of each run:
 //! <https://docs.github.com/rest/actions/workflow-runs> and <https://docs.github.com/rest/actions/workflow-jobs>. A job counts
 //! where the runners have all labels that it asks for, as GitHub itself assigns jobs. A job that asks only for a runner group
-//! has no labels and counts as well, and jobs that wait for an approval or for other jobs do not count yet.
+//! has no labels and counts as well, and jobs that wait for an approval or for other jobs do not count yet. A run of which
+//! one job waits for an approval has the status `waiting`, with others in it that are queued or run
+//! (<https://github.com/kedacore/keda/issues/5788>). A run that gets this status while the lists are read may be in none.
 //!
 //! KEDA's `github-runner` reads the first page of a run's jobs and counts no more (<https://github.com/kedacore/keda/issues/7969>).
 //! Here each page is read, and a list that is not whole is an error: what cannot be counted whole is not counted.
@@ -55,7 +57,11 @@ const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 /// Entries on a page. GitHub gives 100 at most, and a run takes some 12 KiB, of which 1 MiB is read at most.
 const PAGE: usize = 50;
 
-/// How many lists of jobs are read at the same time. GitHub asks for few:
+/// The statuses of runs that are not over, mostly in the order in which a run has them, since one that goes on in between
+/// is then seen twice rather than not at all.
+const UNDER_WAY: [&str; 5] = ["requested", "pending", "waiting", "queued", "in_progress"];
+
+/// How many lists of runs or jobs are read at the same time. GitHub asks for few:
 /// <https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api>.
 const AT_ONCE: usize = 4;
 
@@ -66,8 +72,8 @@ struct Settings {
     /// The user or organization that owns the repositories.
     #[schemars(length(min = 1, max = 100))]
     owner: String,
-    /// The repositories whose jobs are counted, by name, without the owner. Each takes at least two calls.
-    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 100)))]
+    /// The repositories whose jobs are counted, by name, without the owner. Each takes at least five calls.
+    #[schemars(length(min = 1, max = 30), inner(length(min = 1, max = 100)))]
     repos: Vec<String>,
     /// All labels that the runners have, `self-hosted` and the system's among them. Jobs that ask for others do not count.
     #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 256)))]
@@ -75,11 +81,12 @@ struct Settings {
     /// A token that may read Actions of the repositories: a fine-grained one with "Actions: read", or a classic one with
     /// `repo`. A reference such as `env:NAME` or `file:PATH`, or the token itself. GitHub Apps are not supported.
     token: Reference,
-    /// Most calls that one reading may make, one to a thousand: two for each repository and one for each run that is under
-    /// way, more where a list has more than 50 entries. A reading that takes more is an error, not a part of the number. GitHub
-    /// allows 5000 calls an hour.
+    /// Most calls that one reading may make: five for each repository and one for each run that is not over, more where a list
+    /// has more than 50 entries. GitHub allows 5000 calls an hour, which are 83 a minute, and 150 take most of the 8 s that a
+    /// reading may take. Where it takes more there is no reading, so that nothing scales, just while much is to be done: raise
+    /// it, name fewer repos in each source, or set `fallback`.
     #[serde(default = "usual_calls")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 5, max = 150))]
     max_calls: u32,
     /// The API: of a GitHub Enterprise Server `https://HOST/api/v3`.
     #[serde(default = "usual_url")]
@@ -95,7 +102,7 @@ struct Settings {
 }
 
 fn usual_calls() -> u32 {
-    50
+    80
 }
 
 fn usual_url() -> String {
@@ -114,6 +121,10 @@ fn check(settings: &Value) -> Vec<(String, String)> {
     for name in settings.repos.iter().chain([&settings.owner]).filter(|name| !is_name(name)) {
         let remedy = "give the owner as owner, and names alone as repos";
         problems.push((format!("has {name:?}, which is no name of an owner or a repository"), remedy.to_owned()));
+    }
+    if (settings.max_calls as usize) < UNDER_WAY.len() * settings.repos.len() {
+        let remedy = "raise max_calls to more than five for each of the repos, or name fewer";
+        problems.push(("has more repos than max_calls can list".to_owned(), remedy.to_owned()));
     }
     let names: BTreeSet<_> = settings.repos.iter().map(|name| name.to_ascii_lowercase()).collect();
     if names.len() < settings.repos.len() {
@@ -215,16 +226,8 @@ impl GithubActions {
     async fn depth(&self, credential: Credential) -> Result<QueueDepth> {
         let reading = Reading { source: self, credential, calls: AtomicU32::new(self.settings.max_calls) };
         let mut runs = Vec::new();
-        for repo in &self.settings.repos {
-            let actions = self.endpoint.below(&["repos", &self.settings.owner, repo, "actions", "runs"]);
-            let mut found = BTreeMap::new();
-            // In this order, since a run that begins in between is then seen twice rather than not at all.
-            for status in ["queued", "in_progress"] {
-                let listed = actions.with_query(&[("status", status), ("exclude_pull_requests", "true")]);
-                found.extend(reading.all::<Run>(&listed, repo).await?);
-            }
-            let jobs = |id: u64| actions.below(&[&id.to_string(), "jobs"]).with_query(&[("filter", "latest")]);
-            runs.extend(found.into_keys().map(|id| (repo, jobs(id))));
+        for some in self.settings.repos.chunks(AT_ONCE) {
+            runs.extend(try_join_all(some.iter().map(|repo| reading.runs(repo))).await?.into_iter().flatten());
         }
         let mut jobs = Vec::new();
         for some in runs.chunks(AT_ONCE) {
@@ -254,6 +257,18 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// The lists of jobs of a repository's runs that are not over.
+    async fn runs<'r>(&self, repo: &'r str) -> Result<Vec<(&'r str, Endpoint)>> {
+        let actions = self.source.endpoint.below(&["repos", &self.source.settings.owner, repo, "actions", "runs"]);
+        let mut found = BTreeMap::new();
+        for status in UNDER_WAY {
+            let listed = actions.with_query(&[("status", status), ("exclude_pull_requests", "true")]);
+            found.extend(self.all::<Run>(&listed, repo).await?);
+        }
+        let jobs = |id: u64| actions.below(&[&id.to_string(), "jobs"]).with_query(&[("filter", "latest")]);
+        Ok(found.into_keys().map(|id| (repo, jobs(id))).collect())
+    }
+
     /// Everything that is in a list when it is begun, by id. While it is read, an entry may move from one page to another and
     /// be seen twice, or not at all: then the list is not whole.
     async fn all<T: Entry>(&self, list: &Endpoint, repo: &str) -> Result<BTreeMap<u64, T>> {
@@ -279,8 +294,8 @@ impl Reading<'_> {
         let spend = |left: u32| left.checked_sub(1);
         if self.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_err() {
             let most = self.source.settings.max_calls;
-            let cause = format!("it takes more than {most} calls; raise max_calls, or name fewer repos");
-            return Err(Error::new(ErrorKind::Config, self.during(repo), cause));
+            let cause = format!("it takes more than {most} calls; raise max_calls, or name fewer repos in each source");
+            return Err(Error::new(ErrorKind::Unavailable, self.during(repo), cause));
         }
         let (version, number) = VERSION;
         let headers = vec![(ACCEPT, "application/vnd.github+json".to_owned()), (version, number.to_owned())];
@@ -338,7 +353,7 @@ mod tests {
     fn settings(endpoint: &str) -> Value {
         json!({
             "url": endpoint, "owner": "octo-org", "repos": ["octo-repo"], "labels": ["self-hosted", "Linux"],
-            "token": "canary-token", "max_calls": 1000,
+            "token": "canary-token", "max_calls": 150,
         })
     }
 
@@ -401,5 +416,17 @@ mod tests {
         assert_eq!(problems("..", "a?b"), 2);
         let twice = json!({ "owner": "o", "repos": ["hello", "Hello"], "labels": ["self-hosted"], "token": "canary" });
         assert_eq!(check(&twice).len(), 1);
+    }
+
+    #[test]
+    fn calls_reach_for_each_repository() {
+        let problems = |repos: usize, most: u32| {
+            let repos: Vec<_> = (0..repos).map(|number| format!("repo-{number}")).collect();
+            let labels = ["self-hosted"];
+            check(&json!({ "owner": "o", "repos": repos, "labels": labels, "token": "canary", "max_calls": most }))
+                .len()
+        };
+        assert_eq!((problems(4, 20), problems(30, 150)), (0, 0));
+        assert_eq!((problems(5, 24), problems(17, 80)), (1, 1));
     }
 }

@@ -9,7 +9,9 @@
 //!   <https://docs.aws.amazon.com/streams/latest/dev/monitoring-with-cloudwatch.html>;
 //! - `SubscribeToShardEvent.MillisBehindLatest`, for one consumer with enhanced fan-out, by its name;
 //! - the lease table of the Kinesis Client Library with `probe`, see [`leases`] and [`shards`]: for one application among
-//!   several, and the only one that sees records which nobody reads yet, as with no task running.
+//!   several, and the only one that sees records which nobody reads, as with no task running. It sees them where the
+//!   application begins at TRIM_HORIZON, or has checkpointed each shard once: until then a lease says LATEST or AT_TIMESTAMP
+//!   however far behind the application is, so that what is left is unknown.
 //!
 //! KEDA's `aws-kinesis-stream` scales on the number of shards. StepScale took the arrivals of five minutes for the backlog, and
 //! a stream without metrics for an empty one.
@@ -30,7 +32,7 @@ use serde_json::Value;
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::aws::metrics::{ACTION as METRICS, Ask, Dimensions, Metrics, Point, Stat, Window, newest};
-use crate::aws::{AnswerLimit, failure};
+use crate::aws::{Account, AnswerLimit, failure};
 use crate::clock::Clock;
 use crate::core::{Amount, QueueDepth};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,14 +58,17 @@ pub(super) static KIND: Kind<dyn Source> = Kind {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The stream, by name or ARN. It must be of the credentials' own account, whose metrics are read.
+    /// The stream, by name or ARN. One of another account takes its ARN, and credentials of an account that monitors that one
+    /// (CloudWatch's cross-account observability).
     #[schemars(length(min = 1, max = 2048))]
     stream: String,
     /// The name of the consumer with enhanced fan-out whose lag is read, in place of the slowest one that polls.
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = r"^[a-zA-Z0-9_.-]{1,128}$"))]
     consumer: Option<String>,
-    /// The lease table of the Kinesis Client Library's application whose lag is read, by name. It takes `probe`.
+    /// The lease table of the Kinesis Client Library's application whose lag is read, by name. It takes `probe`. Of an
+    /// application that begins at LATEST or AT_TIMESTAMP each shard must have been checkpointed once: before that, reading is
+    /// an error, and no tasks are begun. To scale from 0 tasks, let it begin at TRIM_HORIZON.
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9_.-]{3,255}$"))]
     lease_table: Option<String>,
@@ -199,6 +204,7 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Source>> {
         client: aws_sdk_kinesis::Client::from_conf(config),
         tables: aws_sdk_dynamodb::Client::from_conf(tables),
         metrics: shared.aws.metrics().clone(),
+        account: shared.aws.account().clone(),
         clock: shared.clock.clone(),
         stream,
         settings,
@@ -210,6 +216,7 @@ struct Kinesis {
     client: aws_sdk_kinesis::Client,
     tables: aws_sdk_dynamodb::Client,
     metrics: Metrics,
+    account: Account,
     clock: Arc<dyn Clock>,
     stream: Stream,
     settings: Settings,
@@ -255,18 +262,18 @@ impl Kinesis {
             Some(name) => ("SubscribeToShardEvent.MillisBehindLatest", Some(("ConsumerName", name))),
             None => ("GetRecords.IteratorAgeMilliseconds", None),
         };
-        let points = self.metric(&window, metric, "Maximum", consumer).await?;
+        let points = self.metric(window, metric, "Maximum", consumer).await?;
         Ok(newest(&points))
     }
 
     /// The last minutes that had ended `delay_secs` before a time.
     fn window(&self, at: Timestamp, minutes: u32) -> Window {
-        Window::before(at, self.settings.delay_secs, MINUTE, minutes).of(&self.stream.region, None)
+        Window::before(at, self.settings.delay_secs, MINUTE, minutes)
     }
 
     async fn metric(
         &self,
-        window: &Window,
+        window: Window,
         metric: &str,
         statistic: &str,
         more: Option<(&str, &String)>,
@@ -275,7 +282,9 @@ impl Kinesis {
         dimensions.extend(more.map(|(name, value)| (name.to_owned(), value.clone())));
         let (namespace, metric, statistic) = ("AWS/Kinesis".to_owned(), metric.to_owned(), statistic.to_owned());
         let during = format!("reading {metric} of stream {:?}", self.stream.name);
-        self.metrics.points(window, Ask::Metric(Stat { namespace, metric, dimensions, statistic }), &during).await
+        let account = self.stream.arn.as_ref().map(|(_, account)| account.as_str());
+        let window = window.of(&self.stream.region, self.account.other(account).await?.as_deref());
+        self.metrics.points(&window, Ask::Metric(Stat { namespace, metric, dimensions, statistic }), &during).await
     }
 
     /// What the consumer's age is worth in records.
@@ -298,8 +307,9 @@ impl Kinesis {
     /// Mean arrivals a second, over the time before `end` in which what is so old has arrived. A minute without arrivals has
     /// no data, and nothing but such minutes contradicts the age.
     async fn arrivals_per_sec(&self, end: i64, age_secs: f64) -> Result<f64> {
-        let window = arrivals(end, age_secs).of(&self.stream.region, None);
-        let points = self.metric(&window, "IncomingRecords", "Sum", None).await?;
+        let window = arrivals(end, age_secs);
+        let length = (window.end - window.start) as f64;
+        let points = self.metric(window, "IncomingRecords", "Sum", None).await?;
         let sum: f64 = points.iter().map(|point| point.value).sum();
         let wrong = |kind, cause: &str| Err(self.wrong(kind, cause.to_owned()));
         match (points.is_empty(), points.iter().all(|point| 0.0 <= point.value) && sum.is_finite()) {
@@ -309,7 +319,7 @@ impl Kinesis {
                  late: raise `delay_secs`",
             ),
             (false, false) => wrong(ErrorKind::Malformed, "IncomingRecords has a value that is no count"),
-            (false, true) => Ok(sum / (window.end - window.start) as f64),
+            (false, true) => Ok(sum / length),
         }
     }
 
@@ -399,6 +409,15 @@ mod tests {
             "StreamStatus": "ACTIVE", "RetentionPeriodHours": 24, "StreamCreationTimestamp": 1_700_000_000,
             "EnhancedMonitoring": [{ "ShardLevelMetrics": [] }], "OpenShardCount": 2,
         } })
+    }
+
+    #[tokio::test]
+    async fn a_streams_metrics_are_those_of_its_account() {
+        crate::aws::metrics::tests::asks_for_the_account(
+            &KIND,
+            |account| json!({ "stream": format!("arn:aws:kinesis:us-east-1:{account}:stream/orders") }),
+        )
+        .await;
     }
 
     #[test]

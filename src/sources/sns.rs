@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::cloudwatch::{Absent, a_minute, measure, permission};
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
+use crate::aws::Account;
 use crate::aws::metrics::{Ask, Dimensions, Metrics, Stat, Window};
 use crate::clock::Clock;
 use crate::core::{Amount, Finite};
@@ -45,8 +46,8 @@ pub(super) static KIND: Kind<dyn Source> = Kind {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The topic, by ARN or name. It must be of the credentials' own account; for one of another account take `cloudwatch` with
-    /// its `account_id`.
+    /// The topic, by ARN or name. One of another account takes its ARN, and credentials of an account that monitors that one
+    /// (CloudWatch's cross-account observability).
     #[schemars(length(min = 1, max = 512))]
     topic: String,
     /// The time that messages are counted for, in seconds: with 60 the number is messages per minute.
@@ -142,12 +143,14 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Source>> {
     let settings: Settings = parse(settings)?;
     let invariant = || Error::new(ErrorKind::Bug, "building a source", "settings that were checked name no topic");
     let topic = settings.topic(&shared.region).ok_or_else(invariant)?;
-    Ok(Box::new(Sns { metrics: shared.aws.metrics().clone(), clock: shared.clock.clone(), topic, settings }))
+    let (metrics, account) = (shared.aws.metrics().clone(), shared.aws.account().clone());
+    Ok(Box::new(Sns { metrics, account, clock: shared.clock.clone(), topic, settings }))
 }
 
 #[derive(Debug)]
 struct Sns {
     metrics: Metrics,
+    account: Account,
     clock: Arc<dyn Clock>,
     topic: Topic,
     settings: Settings,
@@ -165,7 +168,8 @@ impl Source for Sns {
             statistic: "Sum".to_owned(),
         });
         let during = format!("reading what is published to topic {:?}", self.topic.name);
-        let window = window.of(&self.topic.region, None);
+        let account = self.account.other(self.topic.account.as_deref()).await?;
+        let window = window.of(&self.topic.region, account.as_deref());
         let (published, taken_at) = measure(&self.metrics, &window, ask, missing, &during).await?;
         let rate = published.get() * f64::from(per_secs) / f64::from(period_secs);
         let value = Finite::try_from(rate).map_err(|problem| Error::new(ErrorKind::Malformed, during, problem))?;
@@ -188,6 +192,15 @@ mod tests {
 
     fn reply(scene: Scene, _: &Request) -> Reply {
         crate::sources::cloudwatch::tests::canned(scene)
+    }
+
+    #[tokio::test]
+    async fn a_topics_metrics_are_those_of_its_account() {
+        crate::aws::metrics::tests::asks_for_the_account(
+            &KIND,
+            |account| json!({ "topic": format!("arn:aws:sns:us-east-1:{account}:orders") }),
+        )
+        .await;
     }
 
     #[test]

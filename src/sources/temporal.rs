@@ -10,6 +10,13 @@
 //! out is told from an answer of somebody else, a form is asked for that only Temporal has, and an absent number is zero only
 //! in an answer of that form. What is in flight Temporal does not tell; and a task queue that nobody uses is an empty one, since
 //! Temporal has no others: a misspelt name reads as zero.
+//!
+//! A backlog of zero is not no work. The count leaves out the workflow tasks in sticky queues, which go to the worker that has the
+//! workflow, and what runs. Temporal loses it when it unloads a partition of a task queue, as after some five minutes in which
+//! nobody polls and nothing is added: tasks still wait, and read as zero until the partition is loaded again
+//! (<https://github.com/temporalio/documentation/pull/4392>). Servers with an SQL store do not keep the count with each
+//! task (<https://github.com/temporalio/temporal/pull/5767>). So keep a task that polls (`bounds.min` of 1), or add a
+//! source for running workflows, which are counted by Temporal's visibility store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -61,7 +68,9 @@ struct Settings {
     /// The namespace.
     #[schemars(length(min = 1, max = 255))]
     namespace: String,
-    /// The task queue whose waiting tasks are counted. A name that nobody uses is an empty queue to Temporal.
+    /// The task queue whose waiting tasks are counted. A name that nobody uses is an empty queue to Temporal. The count leaves
+    /// out tasks that run and sticky queues, and Temporal may lose it where nobody polls for some minutes, so that work
+    /// which waits reads as zero: do not scale to 0 tasks by it alone; keep `min_tasks` at 1, or add a source with `query`.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 1000))]
     task_queue: Option<String>,

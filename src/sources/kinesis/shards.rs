@@ -42,7 +42,17 @@ impl Kinesis {
         if oldest == 0.0 {
             return Ok(Measurement { amount: Amount::Queue(depth(seen, Some(0.0))), taken_at: None });
         }
-        let rate = self.arrivals_per_sec(self.window(self.clock.now(), 1).end, oldest).await?;
+        let now = self.clock.now();
+        let end = self.window(now, 1).end;
+        let rate = match self.arrivals_per_sec(end, oldest).await {
+            // What waits has arrived since the last minute whose metrics are complete, so that none need be known of it yet.
+            Err(error)
+                if error.kind() == ErrorKind::Missing && 0.0 < seen && oldest <= (now.as_second() - end) as f64 =>
+            {
+                0.0
+            }
+            rate => rate?,
+        };
         let ages: f64 = left.iter().map(|left| left.age_secs).sum();
         let waiting = rate * ages / open.max(1) as f64;
         Ok(Measurement { amount: Amount::Queue(depth(waiting.max(seen), Some(oldest))), taken_at: None })
@@ -120,7 +130,9 @@ fn parents(shard: &Shard) -> impl Iterator<Item = &str> {
 /// - A shard without a lease whose parents the application has begun is read from its beginning, after them.
 /// - One whose children have leases was finished, and its lease cleaned up, or was closed before the application began.
 /// - One with neither is nobody's, so that what waits in it is unknown.
-/// - One whose lease says LATEST is read from when that begins: nothing that is there now waits for it.
+/// - One whose lease says LATEST or AT_TIMESTAMP has no checkpoint yet. A worker may read it and be behind all the same:
+///   <https://github.com/awslabs/amazon-kinesis-client>, `HierarchicalShardSyncer.java`, which makes such leases.
+/// - One that is open cannot have been read to its end.
 fn begin(shards: &[Shard], leases: &BTreeMap<String, Checkpoint>) -> Result<Vec<(String, Checkpoint)>, String> {
     let mut begun: BTreeSet<&str> = leases.keys().map(String::as_str).collect();
     let mut left_behind = BTreeSet::new();
@@ -139,10 +151,17 @@ fn begin(shards: &[Shard], leases: &BTreeMap<String, Checkpoint>) -> Result<Vec<
     for shard in shards {
         let id = shard.shard_id();
         match leases.get(id) {
-            Some(Checkpoint::End | Checkpoint::Newest) => {}
-            Some(Checkpoint::AtTime) => {
+            Some(Checkpoint::End) if is_open(shard) => {
                 return Err(format!(
-                    "shard {id:?} is to be read from a time that only the application's configuration has"
+                    "shard {id:?} is open, and its lease says that it ended; the table is of another stream, or of one of \
+                     this name that was deleted"
+                ));
+            }
+            Some(Checkpoint::End) => {}
+            Some(Checkpoint::AtTime | Checkpoint::Newest) => {
+                return Err(format!(
+                    "shard {id:?} has no checkpoint yet, only where the application is configured to begin; how much is \
+                     left is unknown until it has checkpointed once"
                 ));
             }
             Some(checkpoint) => found.push((id.to_owned(), checkpoint.clone())),
@@ -163,7 +182,46 @@ fn begin(shards: &[Shard], leases: &BTreeMap<String, Checkpoint>) -> Result<Vec<
 mod tests {
     use aws_sdk_kinesis::types::{HashKeyRange, SequenceNumberRange};
 
+    use serde_json::json;
+
     use super::*;
+    use crate::clock::{Clock, System};
+    use crate::shared::Shared;
+    use crate::wire::{Reply, Request, Scene, Wire};
+
+    /// A shard that was never read, whose first record has arrived so many seconds ago, and no metrics.
+    fn reply(scene: Scene, request: &Request) -> Reply {
+        let Scene::Amount(ago) = scene else { panic!("{scene:?} is no time") };
+        let document = match request.operation() {
+            Some("ListShards") => json!({ "Shards": [{
+                "ShardId": "0", "HashKeyRange": { "StartingHashKey": "0", "EndingHashKey": "1" },
+                "SequenceNumberRange": { "StartingSequenceNumber": "1" },
+            }] }),
+            Some("Scan") => json!({ "Items": [{ "leaseKey": { "S": "0" }, "checkpoint": { "S": "TRIM_HORIZON" } }] }),
+            Some("GetShardIterator") => json!({ "ShardIterator": "there" }),
+            Some("GetRecords") => json!({ "MillisBehindLatest": ago * 1000, "Records": [{
+                "SequenceNumber": "2", "PartitionKey": "1", "Data": "d29yaw==",
+                "ApproximateArrivalTimestamp": System.now().as_second() - ago as i64,
+            }] }),
+            _ => return Reply::metric("Complete", &[]),
+        };
+        Reply::aws_json(200, &document)
+    }
+
+    #[tokio::test]
+    async fn arrivals_that_are_not_known_are_no_reason_to_see_nothing_unless_they_should_be() {
+        let settings = json!({ "stream": "orders", "lease_table": "app", "probe": true });
+        let read = async |ago| {
+            let wire = Wire::play(Scene::Amount(ago), reply).await;
+            let source =
+                (super::super::KIND.build)(&settings, &Shared::for_wire(&wire.endpoint)).expect("valid settings");
+            source.read().await
+        };
+        let found = read(5).await.expect("a record waits").amount;
+        assert!(matches!(found, Amount::Queue(found) if found.backlog == 1), "{found:?}");
+        let error = read(600).await.expect_err("what arrived ten minutes ago should be known");
+        assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+    }
 
     fn shard(id: &str, parents: &[&str], closed: bool) -> Shard {
         let keys = HashKeyRange::builder().starting_hash_key("0").ending_hash_key("1").build().expect("valid");
@@ -210,12 +268,26 @@ mod tests {
         // Leases of what is done are cleaned up.
         let expected = vec!["2 after 5", "4 after 6"].into_iter().map(str::to_owned).collect();
         assert_eq!(left(&[("2", after("5")), ("4", after("6"))]), Ok(expected));
-        assert_eq!(left(&[("2", Checkpoint::Newest), ("4", Checkpoint::Newest)]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_shard_without_a_checkpoint_yet_is_unknown_and_never_nothing() {
+        let after = Checkpoint::After("5".to_owned());
+        for begins in [Checkpoint::Newest, Checkpoint::AtTime] {
+            let error = left(&[("2", after.clone()), ("4", begins)]).expect_err("a worker may be behind there");
+            assert!(error.contains("no checkpoint yet"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_open_shard_that_is_said_to_have_ended_is_unknown_and_never_nothing() {
+        let error = left(&[("2", Checkpoint::End), ("4", Checkpoint::End)]).expect_err("both are open");
+        assert!(error.contains("is open"), "{error}");
     }
 
     #[test]
     fn a_shard_that_nobody_has_begun_is_unknown_and_never_nothing() {
-        for leases in [&[][..], &[("2", Checkpoint::Oldest)], &[("2", Checkpoint::AtTime), ("4", Checkpoint::End)]] {
+        for leases in [&[][..], &[("2", Checkpoint::Oldest)], &[("4", Checkpoint::End)]] {
             assert!(left(leases).is_err(), "{leases:?}");
         }
     }

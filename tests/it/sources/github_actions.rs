@@ -14,6 +14,9 @@ const EXAMPLES: &str = include_str!("recorded/github_actions.json");
 
 const QUEUED: &str = "/actions/runs?status=queued&";
 const IN_PROGRESS: &str = "/actions/runs?status=in_progress&";
+const WAITING: &str = "/actions/runs?status=waiting&";
+/// Runs of any other status.
+const OTHERS: &str = "/actions/runs?status=";
 
 fn example(name: &str) -> Value {
     let mut examples: Value = serde_json::from_str(EXAMPLES).expect("the examples are JSON");
@@ -66,6 +69,7 @@ async fn github_jobs_count_by_status_and_labels_once_each() {
         // Run 2 begins between the two lists, and is in both.
         (QUEUED, runs(&[1, 2], 2)),
         (IN_PROGRESS, runs(&[2, 3], 2)),
+        (OTHERS, runs(&[], 0)),
         (
             "/runs/1/jobs?",
             jobs(&[("queued", &["self-hosted", "Linux"]), ("queued", &["ubuntu-latest"]), ("queued", &[])]),
@@ -86,6 +90,25 @@ async fn github_jobs_count_by_status_and_labels_once_each() {
 }
 
 #[tokio::test]
+async fn github_jobs_of_a_run_that_waits_for_an_approval_are_counted() {
+    // Of run 4 one job waits for an approval, so that the run does; runs 5 and 6 have just come.
+    let server = HttpServer::start(Reply::Routes(vec![
+        (WAITING, runs(&[4], 1)),
+        ("/actions/runs?status=pending&", runs(&[5], 1)),
+        ("/actions/runs?status=requested&", runs(&[6], 1)),
+        (OTHERS, runs(&[], 0)),
+        (
+            "/runs/4/jobs?",
+            jobs(&[("waiting", &["linux"]), ("queued", &["linux"]), ("queued", &["x64"]), ("in_progress", &["x64"])]),
+        ),
+        ("/jobs?", jobs(&[("queued", &["linux"]), ("pending", &["linux"]), ("requested", &["linux"])])),
+    ]))
+    .await;
+    let expected = QueueDepth { backlog: 4, in_flight: Some(1), delayed: None, oldest_age_secs: None };
+    assert_eq!(depth(at(&server)).await, expected);
+}
+
+#[tokio::test]
 async fn github_jobs_on_further_pages_are_counted() {
     let page = |numbers: std::ops::Range<usize>| {
         let job = |id: usize| json!({ "id": id, "status": "queued", "labels": ["self-hosted"] });
@@ -93,7 +116,7 @@ async fn github_jobs_on_further_pages_are_counted() {
     };
     let server = HttpServer::start(Reply::Routes(vec![
         (QUEUED, runs(&[1], 1)),
-        (IN_PROGRESS, runs(&[], 0)),
+        (OTHERS, runs(&[], 0)),
         ("/runs/1/jobs?filter=latest&per_page=50&page=1 ", page(0..50)),
         ("/runs/1/jobs?filter=latest&per_page=50&page=2 ", page(50..100)),
         ("/runs/1/jobs?filter=latest&per_page=50&page=3 ", page(100..120)),
@@ -107,13 +130,13 @@ async fn github_without_runs_is_zero_and_a_list_that_is_not_whole_an_error() {
     let server = HttpServer::start(runs(&[], 0)).await;
     assert_eq!(depth(at(&server)).await, QueueDepth { in_flight: Some(0), ..QueueDepth::default() });
     let with_jobs =
-        |answer: Reply| Reply::Routes(vec![(QUEUED, runs(&[1], 1)), (IN_PROGRESS, runs(&[], 0)), ("/jobs?", answer)]);
+        |answer: Reply| Reply::Routes(vec![(QUEUED, runs(&[1], 1)), (OTHERS, runs(&[], 0)), ("/jobs?", answer)]);
     let of = |first: u64, total: usize| runs(&(first..first + 50).collect::<Vec<_>>(), total);
     let shrinking = Reply::Routes(vec![
         ("status=queued&exclude_pull_requests=true&per_page=50&page=1 ", of(1, 120)),
         ("status=queued&exclude_pull_requests=true&per_page=50&page=2 ", of(71, 100)),
         ("status=queued&exclude_pull_requests=true&per_page=50&page=3 ", runs(&[], 100)),
-        (IN_PROGRESS, runs(&[], 0)),
+        (OTHERS, runs(&[], 0)),
         ("/jobs?", jobs(&[])),
     ]);
     for (answer, kind) in [
@@ -142,14 +165,14 @@ async fn github_without_runs_is_zero_and_a_list_that_is_not_whole_an_error() {
 #[tokio::test]
 async fn github_is_asked_no_more_often_than_is_permitted() {
     let ours = jobs(&[("queued", &["self-hosted"])]);
-    let routes = vec![(QUEUED, runs(&[1, 2, 3], 3)), (IN_PROGRESS, runs(&[], 0)), ("/jobs?", ours)];
+    let routes = vec![(QUEUED, runs(&[1, 2, 3], 3)), (OTHERS, runs(&[], 0)), ("/jobs?", ours)];
     let server = HttpServer::start(Reply::Routes(routes)).await;
     let mut settings = at(&server);
-    settings["max_calls"] = json!(5);
+    settings["max_calls"] = json!(8);
     assert_eq!(depth(settings.clone()).await.backlog, 3);
-    settings["max_calls"] = json!(4);
-    let error = read(settings).await.expect_err("it takes five calls");
-    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("raise max_calls"), "{error}");
+    settings["max_calls"] = json!(7);
+    let error = read(settings).await.expect_err("it takes eight calls");
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("raise max_calls"), "{error}");
 }
 
 #[tokio::test]
@@ -166,7 +189,7 @@ async fn githubs_refusals_say_what_to_do() {
         assert_eq!(error.kind(), ErrorKind::Throttled, "{status} {head}: {error}");
     }
     fails_as("github_actions", "port", repository(&format!("http://127.0.0.1:{}", free_port()))).await;
-    server.answer(Reply::Routes(vec![(QUEUED, runs(&[1], 1)), (IN_PROGRESS, runs(&[], 0)), ("/jobs?", Reply::Half)]));
+    server.answer(Reply::Routes(vec![(QUEUED, runs(&[1], 1)), (OTHERS, runs(&[], 0)), ("/jobs?", Reply::Half)]));
     fails_as("github_actions", "killed", at(&server)).await;
 }
 

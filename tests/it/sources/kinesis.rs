@@ -211,6 +211,28 @@ async fn a_lease_table_says_where_its_application_is_even_if_nobody_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_seen_to_wait_count_before_their_arrival_is_known() {
+    let world = World::ministack(1).await;
+    let client = stream(&world, 1).await;
+    send(&client, &world, 3).await;
+    lease(&world, &[("shardId-000000000000", "TRIM_HORIZON")]).await;
+    assert_eq!(depth(read_at(&world.url(), probing(&world)).await).backlog, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_has_no_checkpoint_yet_has_an_unknown_lag() {
+    let world = World::ministack(1).await;
+    let client = stream(&world, 1).await;
+    send(&client, &world, 3).await;
+    lease(&world, &[("shardId-000000000000", "LATEST")]).await;
+    let error = read_at(&world.url(), probing(&world)).await.expect_err("a worker may be behind");
+    assert!(error.kind() == ErrorKind::Missing && error.to_string().contains("no checkpoint yet"), "{error}");
+    lease(&world, &[("shardId-000000000000", "SHARD_END")]).await;
+    let error = read_at(&world.url(), probing(&world)).await.expect_err("the shard is open");
+    assert!(error.kind() == ErrorKind::Missing && error.to_string().contains("is open"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_resharded_has_what_is_left_of_old_and_new_shards() {
     let world = World::ministack(1).await;
     let client = stream(&world, 1).await;
@@ -231,8 +253,10 @@ async fn a_stream_that_is_resharded_has_what_is_left_of_old_and_new_shards() {
     assert!(0 < found.backlog, "{found:?}");
     // It is through with all.
     lease(&world, &[(&old[0], "SHARD_END")]).await;
-    let ended: Vec<_> = new.iter().map(|shard| (shard.as_str(), "LATEST")).collect();
-    lease(&world, &ended).await;
+    for shard in &new {
+        let last = numbers(&client, &world, shard).await.pop();
+        lease(&world, &[(shard, last.as_deref().unwrap_or("TRIM_HORIZON"))]).await;
+    }
     assert_eq!(depth(read_at(&world.url(), probing(&world)).await).backlog, 0);
 }
 

@@ -20,7 +20,7 @@ async fn what_is_published_to_a_topic_is_a_rate() {
     publish(&world, &[(1, 30.0), (2, 30.0), (2, 30.0), (1, 30.0), (3, 30.0), (3, 30.0)]).await;
     let url = world.url();
     assert_eq!(value(&url, settings(&world.name)).await, 60.0);
-    let arn = format!("arn:aws:sns:us-east-1:123456789012:{}", world.name);
+    let arn = format!("arn:aws:sns:us-east-1:{}:{}", world.account, world.name);
     assert_eq!(value(&url, json!({ "type": "sns", "topic_arn": arn, "per_secs": 1 })).await, 1.0);
 }
 
