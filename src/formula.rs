@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::core::{Combine, Computed, Finite, Observation, Rules, Unreadable, load_of};
+use crate::error::ErrorKind;
 use crate::expression;
 
 /// Evaluates the formula of the rules, if they have one, over the loads that were seen.
@@ -24,9 +25,14 @@ fn computed(formula: &str, rules: &Rules, seen: &Observation, now: Timestamp) ->
             Err(why) => return Computed::Unreadable(why),
         }
     }
-    match expression::evaluate(formula, &variables) {
+    let number = match expression::evaluate(formula, &variables) {
         // A backlog less what is always there may be less than nothing.
-        Ok(number) => Computed::Value(Finite::clamped(number)),
-        Err(error) => Computed::Unreadable(Unreadable { kind: error.kind(), detail: error.to_string() }),
+        Ok(number) if number < 0.0 => 0.0,
+        Ok(number) => number,
+        Err(error) => return Computed::Unreadable(Unreadable { kind: error.kind(), detail: error.to_string() }),
+    };
+    match Finite::try_from(number) {
+        Ok(number) => Computed::Value(number),
+        Err(detail) => Computed::Unreadable(Unreadable { kind: ErrorKind::Malformed, detail }),
     }
 }

@@ -116,11 +116,6 @@ impl Finite {
     pub fn get(self) -> f64 {
         self.0
     }
-
-    /// The nearest such number; 0 for NaN.
-    pub fn clamped(value: f64) -> Self {
-        Self(value.max(0.0).min(f64::MAX))
-    }
 }
 
 impl TryFrom<f64> for Finite {
