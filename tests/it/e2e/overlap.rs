@@ -65,6 +65,8 @@ async fn without_conditional_writes_several_act() {
     world.send(5_000).await;
     let proxy = Proxy::start(world.address).await;
     proxy.strip_headers(&["if-match", "if-none-match"]);
+    // Nobody has acted yet when they look again.
+    proxy.barrier_from("DescribeServices", PROCESSES + 1, PROCESSES, When::After);
     let records = race(&world, &proxy).await;
     assert!(1 < count(&records, "changed"), "{records:#?}");
     assert!(1 < proxy.count("UpdateService"));

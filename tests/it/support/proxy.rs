@@ -110,7 +110,13 @@ impl Proxy {
     /// Holds the next `n` calls of `action` until all of them are there, then lets them go together. A call whose
     /// client leaves while waiting still counts.
     pub fn barrier(&self, action: &str, n: usize, when: When) {
-        self.script(action, 0, n, Step::Wait(when, Wait::Barrier(Arc::new(Barrier::new(n)))));
+        self.barrier_from(action, 1, n, when);
+    }
+
+    /// The same for `n` calls that begin with the `nth` from now, counted from 1.
+    pub fn barrier_from(&self, action: &str, nth: usize, n: usize, when: When) {
+        let skip = nth.checked_sub(1).expect("calls are counted from 1");
+        self.script(action, skip, n, Step::Wait(when, Wait::Barrier(Arc::new(Barrier::new(n)))));
     }
 
     /// Lets the next `times` calls of `action` meet the fault.
