@@ -12,6 +12,7 @@ use tidegate::shared::Shared;
 use tidegate::sources::Measurement;
 
 use crate::support::http::{CA, HttpServer, Reply};
+use crate::support::servers::free_port;
 
 const LOCAL: &[(&str, &str)] = &[("ALLOW_LOCAL_ADDRESSES", "true"), ("ALLOW_PLAIN_HTTP", "true")];
 const INSECURE: &[(&str, &str)] = &[("ALLOW_LOCAL_ADDRESSES", "true"), ("ALLOW_INSECURE_TLS", "true")];
@@ -245,8 +246,7 @@ async fn a_server_that_is_not_there_or_breaks_off_is_unavailable() {
     // RFC 6761 has resolvers know that there is no such host; one that cannot be reached takes its time.
     let (kind, message) = refused(LOCAL, json!({ "url": "http://no-such-host.invalid/canary" })).await;
     assert!(matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout), "{message}");
-    let url = server.url();
-    drop(server);
+    let url = format!("http://localhost:{}", free_port());
     let (kind, message) = refused(LOCAL, json!({ "url": url })).await;
     assert_eq!((kind, message.contains("refused")), (ErrorKind::Unavailable, true), "{message}");
 }
