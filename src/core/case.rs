@@ -196,9 +196,15 @@ impl<'a> Case<'a> {
             self.state.zeros.remove(source);
             return;
         }
-        let zero = self.state.zeros.entry(source.to_owned()).or_insert(Zero { since: self.now, seen: 0 });
-        // Counted no further than it matters, so that an idle service's state stays as it is.
-        zero.seen = zero.seen.saturating_add(1).min(self.rules.confirm_zero.readings);
+        let (now, needed) = (self.now, self.rules.confirm_zero.readings);
+        match self.state.zeros.get_mut(source) {
+            None => drop(self.state.zeros.insert(source.to_owned(), Zero { since: now, seen: 1, last: None })),
+            // The same tick again is no further reading.
+            Some(zero) if now <= zero.last.unwrap_or(zero.since) => {}
+            // Counted no further than it matters, so that an idle service's state stays as it is.
+            Some(zero) if zero.seen < needed => (zero.seen, zero.last) = (zero.seen + 1, Some(now)),
+            Some(zero) => zero.seen = needed,
+        }
     }
 
     pub(super) fn conclude(mut self) -> (Decision, State) {

@@ -51,6 +51,9 @@ pub struct Zero {
     pub since: Timestamp,
     /// In how many ticks in a row, counted up to what a confirmation needs.
     pub seen: u32,
+    /// When it was counted last, so that the same tick again counts nothing; absent where that was the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
 }
 
 /// A time in which no source can be read.
@@ -198,7 +201,7 @@ impl State {
         }
         let actions = [&mut self.last_out, &mut self.last_in].into_iter().flatten().map(|action| &mut action.at);
         let intents = self.pending.iter_mut().map(|intent| &mut intent.at);
-        let zeros = self.zeros.values_mut().map(|zero| &mut zero.since);
+        let zeros = self.zeros.values_mut().flat_map(|zero| [&mut zero.since].into_iter().chain(&mut zero.last));
         let loads = self.last_loads.values_mut().map(|last| &mut last.at);
         let brakes = self.brake_loads.values_mut().filter_map(|last| last.grown.as_mut());
         let failing = self.failing.iter_mut().map(|failing| &mut failing.since);

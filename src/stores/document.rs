@@ -302,7 +302,7 @@ mod tests {
                 ..action("2026-11-22T11:00:00Z", 5, 9, 5).expect("an action")
             }),
             count: Some(9),
-            zeros: [("orders".to_owned(), Zero { since: time("2026-11-22T11:58:00Z"), seen: 2 })].into(),
+            zeros: [("orders".to_owned(), Zero { since: time("2026-11-22T11:58:00Z"), seen: 2, last: None })].into(),
             failing: Some(Failing { since: time("2026-11-22T11:50:00Z"), ticks: 3 }),
             last_loads: [("orders".to_owned(), LastLoad { load: 12.5, at: time("2026-11-22T11:49:00Z") })].into(),
             shortfall: Some(Shortfall {

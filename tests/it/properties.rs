@@ -96,7 +96,7 @@ prop_compose! {
         shortfall in prop::option::of((0.0..2000.0_f64, 0..600_u32, prop::option::of(0.0..2000.0_f64))),
     ) -> State {
         let pending = pending.map(|Action { at, from, to, .. }| Intent { at, from, to });
-        let zero = zero.map(|(ago, seen)| ("queue".to_owned(), Zero { since: noon_plus(-ago), seen }));
+        let zero = zero.map(|(ago, seen)| ("queue".to_owned(), Zero { since: noon_plus(-ago), seen, last: None }));
         let shortfall = shortfall.map(|(ago, running, probed)| Shortfall {
             since: noon_plus(-ago),
             running,
