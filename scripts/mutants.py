@@ -54,6 +54,8 @@ class Copy:
             if name and (ROOT / name).is_file():
                 (self.code / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.code / name)
+        # What scripts/test installed, which tests start.
+        (self.code / ".tools").symlink_to(ROOT / ".tools")
 
     def cargo(self, arguments):
         environment = {
