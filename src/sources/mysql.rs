@@ -3,7 +3,7 @@
 //! The query runs in a transaction that is `READ ONLY` to the server
 //! (<https://dev.mysql.com/doc/refman/8.4/en/commit.html>) and is rolled back, with MySQL's `max_execution_time` or MariaDB's
 //! `max_statement_time`. What defines data commits such a transaction and is done, so that only `SELECT` and `WITH` are taken.
-//! The session's modes and its time zone stay the server's own.
+//! A connection's modes and its time zone stay the server's own.
 //!
 //! KEDA's `mysql` scaler (<https://keda.sh/docs/latest/scalers/mysql/>) takes one number of a query that may write, without a
 //! limit of time and without TLS; here TLS is on and verified, and the counts of a queue are apart: waiting, in flight,
