@@ -152,16 +152,19 @@ def main():
         finally:
             free.put(copy)
 
-    failures = 0 if copies[0].sound_code_passes(chosen) else 1
+    failures = [] if copies[0].sound_code_passes(chosen) else ["tests with sound code"]
     with concurrent.futures.ThreadPoolExecutor(len(copies)) as pool:
         for done in concurrent.futures.as_completed([pool.submit(run, it) for it in in_batches(chosen)]):
             batch, wrong = done.result()
             for mutation in batch:
                 why = wrong[mutation["name"]]
-                failures += why is not None
-                print(f"{'FAILED ' if why else 'noticed'} {mutation['name']}: {why or mutation['test']}", flush=True)
-    print(f"mutations: {max(0, len(chosen) - failures)} passed, {failures} failed")
-    sys.exit(failures > 0 or not chosen)
+                line = f"{mutation['name']}: {why or mutation['test']}"
+                failures += [line] if why else []
+                print(f"{'FAILED ' if why else 'noticed'} {line}", flush=True)
+    for line in failures:
+        print(f"FAILED  {line}")
+    print(f"mutations: {max(0, len(chosen) - len(failures))} noticed, {len(failures)} failed")
+    sys.exit(bool(failures) or not chosen)
 
 
 if __name__ == "__main__":

@@ -238,6 +238,25 @@ fn every_fault_has_a_test_that_exists() {
 }
 
 #[test]
+fn every_mutation_breaks_code_that_is_there() {
+    let known = names_of_tests();
+    let mut names = BTreeSet::new();
+    for file in files_below("tests/mutations", "json") {
+        let text = fs::read_to_string(&file).expect("it can be read");
+        let list: Vec<BTreeMap<String, String>> =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        for mutation in list {
+            let name = &mutation["name"];
+            assert!(names.insert(name.clone()), "{name} is the name of two mutations");
+            let found = read(&mutation["file"]).matches(mutation["find"].as_str()).count();
+            assert_eq!(found, 1, "{name}: {} has its text {found} times, not once", mutation["file"]);
+            let test = mutation["test"].rsplit("::").next().unwrap_or_default();
+            assert!(known.contains(test), "{name}: {test} is no test");
+        }
+    }
+}
+
+#[test]
 fn every_example_event_is_a_valid_configuration() {
     let env = [
         ("ECS_CLUSTER", "prod"),
