@@ -78,6 +78,17 @@ impl Call {
         }
     }
 
+    /// Waits before something is tried again, unless there is no time left for it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] at once if less is left afterwards than acting takes.
+    #[expect(clippy::disallowed_methods, reason = "a target that is locked is tried again, and nothing else is")]
+    pub async fn pause(&self, length: Duration) -> Result<()> {
+        self.has_time(length + TIME_TO_ACT)?;
+        tokio::time::sleep(length).await;
+        Ok(())
+    }
+
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }

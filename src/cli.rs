@@ -1,8 +1,8 @@
 //! The command `tidegate`: the same code as the function, by hand.
 
+mod adapters;
 mod reading;
 mod scenario;
-mod sources;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::adapter::Section;
+use crate::adapter::{Entry, Section};
 use crate::call::Call;
 use crate::clock::{Clock, System, budget};
 use crate::config::{self, Config, Environment, Problems, Reference, Vars, secrets_in};
@@ -26,10 +26,11 @@ use crate::logging;
 use crate::remote::{self, Remote};
 use crate::secrets;
 use crate::shared::Shared;
+use crate::{sources, targets};
 
-pub use reading::{SourceReading, read_source};
+pub use adapters::markdown as adapters_in_markdown;
+pub use reading::{SourceReading, TargetReading, read_source, read_target};
 pub use scenario::{Scenario, play};
-pub use sources::markdown as sources_in_markdown;
 
 /// Keeps the number of workers equal to the work.
 #[derive(Debug, Parser)]
@@ -85,6 +86,21 @@ enum Verb {
         #[arg(long)]
         json: bool,
         /// As the tables of docs/sources.md.
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
+    },
+    /// Read the status of one target once, and print it with what its own labels ask for and which permissions it needs.
+    Status {
+        /// The target: a file, - for standard input, a JSON object, or KEY=VALUE for each setting, such as type=ecs.
+        #[arg(required = true)]
+        target: Vec<String>,
+    },
+    /// List every target with what it scales, its settings, and whether this build has it.
+    Targets {
+        /// As JSON, with what each setting does.
+        #[arg(long)]
+        json: bool,
+        /// As the tables of docs/targets.md.
         #[arg(long, conflicts_with = "json")]
         markdown: bool,
     },
@@ -158,14 +174,25 @@ impl Command {
                 let (settings, from) = reading::settings(&source)?;
                 pretty(&json!(read_source(settings, &from, Arc::new(Environment)).await?))
             }
-            Verb::Sources { json: true, .. } => pretty(&json!(sources::list())),
-            Verb::Sources { markdown: true, .. } => Ok(sources::markdown()),
-            Verb::Sources { .. } => Ok(sources::text()),
+            Verb::Sources { json, markdown } => listed(sources::TABLE, json, markdown),
+            Verb::Status { target } => {
+                let (settings, from) = reading::settings(&target)?;
+                pretty(&json!(read_target(settings, &from, Arc::new(Environment)).await?))
+            }
+            Verb::Targets { json, markdown } => listed(targets::TABLE, json, markdown),
             Verb::Validate { file, in_lambda } => validate(file, in_lambda).await,
             Verb::Schema => pretty(&config::schema::document()),
             Verb::Iam { event, account, region, outside_lambda } => iam(event, account, region, !outside_lambda).await,
             Verb::Settings => Ok(config::docs::table()),
         }
+    }
+}
+
+fn listed<P: ?Sized>(table: &'static [Entry<P>], json: bool, markdown: bool) -> Result<String> {
+    match (json, markdown) {
+        (true, _) => pretty(&json!(adapters::list(table))),
+        (_, true) => Ok(adapters::markdown(table)),
+        _ => Ok(adapters::text(table)),
     }
 }
 

@@ -37,6 +37,8 @@ pub enum ErrorKind {
     /// The target is in a condition in which its count must not be set (draining, a daemon), or an endpoint refuses what
     /// it is asked, as with a redirect.
     Refused,
+    /// Somebody else is changing the target, which takes one change at a time. It is tried again at once, then by the next tick.
+    Locked,
     /// An invariant of ours broke. Report it.
     Bug,
 }
@@ -57,6 +59,7 @@ impl ErrorKind {
             Self::Missing => "Missing",
             Self::Stale => "Stale",
             Self::Refused => "Refused",
+            Self::Locked => "Locked",
             Self::Bug => "Bug",
         }
     }

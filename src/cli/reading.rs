@@ -1,4 +1,4 @@
-//! `tidegate read`: one reading of one source, with what it took.
+//! `tidegate read` and `tidegate status`: one reading of one source or target, with what it took.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{read_json, statements_of};
 use crate::call::Call;
 use crate::clock::{Clock, System, budget};
 use crate::config::{self, Vars};
-use crate::core::Amount;
+use crate::core::{Amount, TargetStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iam::Place;
 use crate::shared::Shared;
@@ -60,6 +60,53 @@ pub async fn read_source(settings: Value, from: &str, vars: Arc<dyn Vars>) -> Re
         reads: reads.iter().map(ToString::to_string).collect(),
         taken_at: found.taken_at,
         amount: found.amount,
+        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        permissions: permissions.into_iter().flat_map(|statement| statement.action).collect(),
+    })
+}
+
+/// The status of one target.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetReading {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What its settings name.
+    pub target: String,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub status: TargetStatus,
+    /// How many tasks it says must not be stopped now, where it can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<u32>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// The IAM actions that these settings need.
+    pub permissions: BTreeSet<&'static str>,
+}
+
+/// Reads the status of one target once.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for settings that are wrong, or the target's own.
+pub async fn read_target(settings: Value, from: &str, vars: Arc<dyn Vars>) -> Result<TargetReading> {
+    let (config, section, identity) = config::load_target(settings, from, vars.as_ref()).map_err(Error::from)?;
+    let permissions = statements_of(&section, &Place::new(&config.region, "123456789012"))?;
+    let shared = Shared::new(&config, vars, None).await;
+    let began = Instant::now();
+    let call = Call::within(budget(None, System.now()));
+    let target = section.build(&shared)?;
+    let services = [identity.leaf().to_owned()];
+    let missing = || Error::new(ErrorKind::Bug, "reading status", "the target left the service out of its answer");
+    let status = async { target.statuses(&services).await.pop().unwrap_or_else(|| Err(missing())) };
+    let status = call.run("reading status", status).await?;
+    let protected = async { target.protected(&services).await.pop().unwrap_or_else(|| Err(missing())) };
+    let protected = call.run("counting protected tasks", protected).await?;
+    Ok(TargetReading {
+        kind: section.kind.name,
+        target: identity.to_string(),
+        status,
+        protected,
         took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         permissions: permissions.into_iter().flat_map(|statement| statement.action).collect(),
     })

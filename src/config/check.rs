@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::deployment::{Deployment, network, refuse_unlisted, state};
 use super::env::Vars;
+use super::event;
 use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
@@ -17,6 +18,7 @@ use crate::adapter::{Absent, Entry, Identity, Section, find};
 use crate::core::Rules;
 use crate::error::ErrorKind;
 use crate::iam::is_region;
+use crate::targets::Target;
 use crate::{stores, targets};
 
 pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -> Result<Config, Problems> {
@@ -80,11 +82,37 @@ pub(super) fn one_source(
     let input = Input { vars, event: &Value::Null, in_lambda: false, remote: None };
     let mut sources = Sources::new(&deployment, input, None);
     let source = sources.read_alone(&tree, "/source", &mut problems);
+    let config = without_services(vars, &mut problems);
+    let (Some(source), Some(config), true) = (source, config, problems.0.is_empty()) else { return Err(problems) };
+    Ok((config, source))
+}
+
+/// One target by itself, as the command reads it.
+pub(super) fn one_target(
+    settings: Value,
+    from: &str,
+    vars: &dyn Vars,
+    mut problems: Problems,
+) -> Result<(Config, Section<dyn Target>, Identity), Problems> {
+    let origin = Origin::new(&Layer::File(from.to_owned()), "target");
+    if settings.get("type").and_then(Value::as_str).is_none() {
+        problems.add(&origin, "names no type of target", "give type, such as ecs; `tidegate targets` lists all");
+        return Err(problems);
+    }
+    let mut tree = Tree::empty();
+    tree.set("/target", settings, origin);
+    let target = section(&tree, "/target", targets::TABLE, &Deployment::default(), &mut problems);
+    let config = without_services(vars, &mut problems);
+    let (Some(target), Some(config), true) = (target, config, problems.0.is_empty()) else { return Err(problems) };
+    let identity = (target.kind.identities)(&target.settings, &config.region).pop();
+    identity.map(|identity| (config, target, identity)).ok_or(problems)
+}
+
+/// What one adapter by itself needs of a configuration.
+fn without_services(vars: &dyn Vars, problems: &mut Problems) -> Option<Config> {
     let memory = Tree::from(json!({ "state": { "type": "memory" } }), Origin::new(&Layer::Default, "state"));
-    let state = section(&memory, "/state", stores::TABLE, &deployment, &mut problems);
-    let network = network(vars, &mut problems);
-    let (Some(source), Some(state), true) = (source, state, problems.0.is_empty()) else { return Err(problems) };
-    let config = Config {
+    let state = section(&memory, "/state", stores::TABLE, &Deployment::default(), problems)?;
+    Some(Config {
         services: Vec::new(),
         state,
         dry_run: true,
@@ -95,9 +123,8 @@ pub(super) fn one_source(
         fleet: None,
         intervals: None,
         document: None,
-        network,
-    };
-    Ok((config, source))
+        network: network(vars, problems),
+    })
 }
 
 pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Result<Rules, Problems> {
@@ -244,6 +271,9 @@ impl Context<'_> {
         validate(tree, "", schema::shell(), problems);
         let target = section(tree, "/target", targets::TABLE, self.deployment, problems);
         let identity = target.as_ref().and_then(|target| (target.kind.identities)(&target.settings, self.region).pop());
+        if let Some(target) = &target {
+            event::refuse_target(target.kind.name, tree, self.input, problems);
+        }
         if let Some(identity) = &identity {
             let origin = self.blame(tree, "/target", &["cluster", "service"]);
             refuse_unlisted(identity, &self.deployment.targets, "allowed_targets", &origin, problems);
@@ -258,7 +288,8 @@ impl Context<'_> {
         }
         let name = tree.value["name"].as_str()?.to_owned();
         (before == problems.0.len()).then_some(())?;
-        Some(Service { name, target: target?, identity: identity?, sources, rules: rules? })
+        let limits = self.deployment.limits();
+        Some(Service { name, target: target?, identity: identity?, sources, rules: rules?, limits })
     }
 
     /// The setting to blame for what several settings name together: in the short form one that the payload gave, if any.

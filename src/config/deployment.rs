@@ -10,7 +10,7 @@ use super::origin::{Layer, Origin, Problems, Tree};
 use super::settings::Form;
 use super::{Input, Network, Reference, secrets_in};
 use crate::adapter::{Identity, Section};
-use crate::core::Bounds;
+use crate::core::{Asked, Bounds};
 use crate::stores::{self, Store};
 
 /// What belongs to the deployment, narrowed by the payload.
@@ -57,6 +57,12 @@ impl Deployment {
         deployment
     }
 
+    /// The hard bounds.
+    pub fn limits(&self) -> Asked {
+        let count = |bound: &Option<(u32, Origin)>| bound.as_ref().map(|(count, _)| *count);
+        Asked { min: count(&self.min), max: count(&self.max) }
+    }
+
     fn use_bucket(&mut self, bucket: &str, origin: Origin, problems: &mut Problems) {
         match &self.bucket {
             Some((old, at)) if old != bucket && origin.layer == Layer::Event => {
@@ -95,7 +101,11 @@ impl Deployment {
         let Some(given) = settings.value.pointer(pointer) else { return };
         // A secret goes to whatever the payload names, so that what it may name must be said too.
         let is_ours = |(_, from): &(Vec<String>, Origin)| from.layer != Layer::Event;
-        let by_deployment = self.secrets.iter().any(is_ours) && self.sources.iter().any(is_ours);
+        let (places, name) = match pointer.starts_with("/target") {
+            true => (&self.targets, "ALLOWED_TARGETS"),
+            false => (&self.sources, "ALLOWED_SOURCES"),
+        };
+        let by_deployment = self.secrets.iter().any(is_ours) && places.iter().any(is_ours);
         let is_open = is_without_tls(given);
         for (below, text) in secrets_in(schema, given) {
             let at = settings.origin(&format!("{pointer}{below}"));
@@ -103,11 +113,11 @@ impl Deployment {
             let is_plain = matches!(Reference::read(text), Ok(Reference::Text(_)));
             let permitted = by_deployment && self.secrets.iter().all(is_listed);
             if at.layer == Layer::Event && !is_plain && permitted && is_open {
-                let remedy = "leave TLS on, or configure the source in the deployment";
+                let remedy = "leave TLS on, or configure it in the deployment";
                 problems.add(&at, "would be sent without TLS, which is not for a payload", remedy);
             }
             if at.layer == Layer::Event && !is_plain && !permitted {
-                let remedy = "list it in ALLOWED_SECRETS, and where it may go in ALLOWED_SOURCES, of the deployment";
+                let remedy = format!("list it in ALLOWED_SECRETS, and where it may go in {name}, of the deployment");
                 problems.add(&at, "refers to a secret that a payload may not use", remedy);
             }
         }
@@ -125,7 +135,7 @@ impl Deployment {
             problems.add(&at, "names a file, which is not for a payload", "give the certificates themselves");
         }
         if let Some((Value::Bool(true), at)) = by_payload("insecure_tls") {
-            problems.add(&at, "is not for a payload", "configure the source in the deployment, or give a ca");
+            problems.add(&at, "is not for a payload", "configure it in the deployment, or give a ca");
         }
     }
 }

@@ -30,27 +30,46 @@ pub(super) fn prepare(
 ) {
     let keys = tree.value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
     let origins: Vec<_> = keys.map(|(key, _)| (key, tree.origin(&format!("{pointer}/{key}")))).collect();
-    let mut refuse = |at: &Origin, problem: &str, remedy: &str| problems.add(at, problem, remedy);
     match section.kind.name {
-        "command" => {
-            if let Some((_, at)) = origins.iter().find(|(_, at)| at.layer == Layer::Event) {
-                refuse(at, "runs a program, which is not for a payload", "configure the source in the deployment");
-            }
-            if input.in_lambda {
-                let remedy = "run Tidegate as a command or daemon, or read another source";
-                refuse(&tree.origin(pointer), "runs a program, which is not for a function", remedy);
-            }
-        }
+        "command" => refuse_program(tree, pointer, input, problems),
         "payload" => {
             let is_number = |key: &str| ["value", "backlog"].contains(&key);
             if let Some((_, at)) = origins.iter().find(|(key, at)| is_number(key) && at.layer != Layer::Event) {
                 let remedy = "give it in the payload, or pointer, which finds it in each event; schedule has constants";
-                refuse(at, "is a number that would never change", remedy);
+                problems.add(at, "is a number that would never change", remedy);
             }
         }
         _ => {}
     }
     take(section, input.event, &tree.origin(pointer), problems);
+}
+
+/// Refuses what runs a program of this machine where a payload says so, and in a function.
+pub(super) fn refuse_program(tree: &Tree, pointer: &str, input: Input<'_>, problems: &mut Problems) {
+    let keys = tree.value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+    let origins = keys.map(|(key, _)| tree.origin(&format!("{pointer}/{key}")));
+    if let Some(at) = origins.into_iter().find(|at| at.layer == Layer::Event) {
+        problems.add(&at, "runs a program, which is not for a payload", "configure it in the deployment");
+    }
+    if input.in_lambda {
+        let remedy = "run Tidegate as a command or daemon, or use another type";
+        problems.add(&tree.origin(pointer), "runs a program, which is not for a function", remedy);
+    }
+}
+
+/// Refuses targets that are not for where they are configured or run: what runs programs or opens this machine's own socket.
+pub(super) fn refuse_target(kind: &str, tree: &Tree, input: Input<'_>, problems: &mut Problems) {
+    if kind == "process" {
+        return refuse_program(tree, "/target", input, problems);
+    }
+    // An engine runs any image with any mount, and a kubeconfig may name a program that gives the credential.
+    for key in ["host", "image", "command", "kubeconfig"] {
+        let at = tree.origin(&format!("/target/{key}"));
+        let is_given = tree.value["target"].get(key).is_some();
+        if is_given && at.layer == Layer::Event && ["docker", "swarm", "kubernetes"].contains(&kind) {
+            problems.add(&at, "is not for a payload", "configure the target in the deployment");
+        }
+    }
 }
 
 /// Lets a source take what it reads of the event.

@@ -26,7 +26,7 @@ mod sources;
 use serde_json::Value;
 
 use crate::adapter::{Identity, Section};
-use crate::core::Rules;
+use crate::core::{Asked, Rules};
 use crate::sources::Source;
 use crate::stores::Store;
 use crate::targets::Target;
@@ -102,6 +102,8 @@ pub struct Service {
     pub sources: Vec<NamedSource>,
     /// How it is decided, with the bounds narrowed to the deployment's.
     pub rules: Rules,
+    /// The deployment's hard bounds, for what targets ask for themselves. Those of `rules` are within them.
+    pub limits: Asked,
 }
 
 /// A source and its name in records.
@@ -152,6 +154,23 @@ pub fn load_source(settings: Value, from: &str, vars: &dyn Vars) -> Result<(Conf
         return Err(problems);
     }
     check::one_source(settings, from, vars, problems)
+}
+
+/// Checks the settings of one target, with what it needs of a configuration: no services, and what the environment permits.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_target(
+    settings: Value,
+    from: &str,
+    vars: &dyn Vars,
+) -> Result<(Config, Section<dyn Target>, Identity), Problems> {
+    let mut problems = Problems::default();
+    if let Some(problem) = limits::problem(&settings) {
+        problems.0.push(problem);
+        return Err(problems);
+    }
+    check::one_target(settings, from, vars, problems)
 }
 
 /// Reads and checks the rules of a scenario: a service of the full form, or the short form, of which target and source

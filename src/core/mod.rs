@@ -20,7 +20,8 @@ pub use case::load_of;
 pub use combine::Combine;
 pub use decision::{Decision, Direction};
 pub use observation::{
-    Amount, Answer, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus, Unreadable,
+    Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus,
+    Unreadable,
 };
 pub use policy::{Because, PLANNED_POLICIES, POLICIES, Policy, Threshold};
 pub use reason::Reason;

@@ -160,10 +160,25 @@ pub struct TargetStatus {
     /// A pause that is asked for at the target itself, such as by a tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// The bounds that the target itself asks for, such as by labels, where the configuration follows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// Another autoscaler that sets the same count, by name. Two of them would undo each other's work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_scaler: Option<String>,
     /// What could not be found out about the service, or is odd about it. Shown, and not decided on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// Bounds that a target itself asks for. One that is absent is that of the configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// The least tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<u32>,
+    /// The most tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
 }

@@ -76,8 +76,10 @@ pub(crate) struct Ask {
     pub headers: Vec<(HeaderName, String)>,
     /// Who asks.
     pub credential: Option<Credential>,
-    /// A JSON document to POST; a GET without one.
+    /// A document to send, JSON unless a header says otherwise.
     pub body: Option<String>,
+    /// The method; GET where it is left out, POST with a document.
+    pub method: Option<Method>,
 }
 
 /// An answer, whatever its status.
@@ -180,7 +182,8 @@ impl Http {
     /// `Config` for an address that may not be asked, `Unavailable`, `Timeout`, `Malformed` for an answer that is too long.
     pub(crate) async fn ask(&self, endpoint: &Endpoint, ask: Ask) -> Result<Answer> {
         let client = self.client(endpoint).await?;
-        let method = if ask.body.is_some() { Method::POST } else { Method::GET };
+        let usual = if ask.body.is_some() { Method::POST } else { Method::GET };
+        let method = ask.method.unwrap_or(usual);
         let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
         if ask.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

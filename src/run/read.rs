@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Tick;
+use super::{Tick, asked};
 use crate::adapter::Identity;
 use crate::call::together;
 use crate::config::{NamedSource, Service};
@@ -67,7 +67,9 @@ pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
     for (position, service) in tick.config.services.iter().enumerate() {
         let (id, group) = place(&mut groups, position);
         let (target, status, samples) = seen.remove(&position).unwrap_or_else(unread);
-        group.members.push(Member { position, service: service.clone(), id, target, status, samples });
+        let mut service = service.clone();
+        let status = asked::follow(&mut service, status);
+        group.members.push(Member { position, service, id, target, status, samples });
     }
     let groups: Vec<_> = groups.into_iter().map(|(group, _)| group).collect();
     if tick.term.is_some() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Tick;
 use super::draft::{self, Draft};
@@ -17,6 +17,10 @@ use crate::targets::Applied;
 
 /// How often an announcement is merged with what others wrote. Two overlapping invocations of a fleet write twice each.
 const ATTEMPTS: usize = 4;
+
+/// How long to wait for a lock, each time twice as long, as Microscaling waited for Marathon's. What is locked for longer waits for
+/// the next tick.
+const BACK_OFF: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
 
 /// A group with what was decided for its services.
 pub(super) struct Drafted {
@@ -191,8 +195,25 @@ async fn look_again(tick: &Tick<'_>, drafts: &mut [Draft]) {
     }
 }
 
-/// Sets the desired count of every service that is still to change.
+/// Sets the desired count of every service that is still to change. What is locked is tried again after another look, since
+/// whoever held the lock may have changed the count.
 async fn act(tick: &Tick<'_>, drafts: &mut [Draft]) {
+    set(tick, drafts, false).await;
+    for (number, wait) in BACK_OFF.into_iter().enumerate() {
+        if !drafts.iter().any(Draft::is_about_to_act) {
+            return;
+        }
+        if let Err(error) = tick.call.pause(wait).await {
+            return drafts.iter_mut().filter(|draft| draft.is_about_to_act()).for_each(|draft| draft.fail(&error));
+        }
+        look_again(tick, drafts).await;
+        set(tick, drafts, number + 1 == BACK_OFF.len()).await;
+    }
+}
+
+/// Sets the desired count of every service that is still to change, and leaves those that are locked as they are to be tried
+/// again, unless this was the `last` time.
+async fn set(tick: &Tick<'_>, drafts: &mut [Draft], last: bool) {
     let set = |draft: &mut Draft| {
         let target = draft.member.target.clone();
         let name = draft.member.service.identity.leaf().to_owned();
@@ -212,6 +233,9 @@ async fn act(tick: &Tick<'_>, drafts: &mut [Draft]) {
         match result {
             Ok(Applied::Set) => draft.outcome = Outcome::Changed,
             Ok(Applied::AlreadyThere) => draft.outcome = Outcome::AlreadyThere,
+            Err(error) if error.kind() == ErrorKind::Locked && !last => {
+                draft.warnings.push(format!("tried again: {error}"));
+            }
             Err(error) => draft.fail(&error),
         }
     }

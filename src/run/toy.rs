@@ -14,7 +14,7 @@ use super::{Memory, Term, Tick, run};
 use crate::adapter::{Identity, Kind, Section, find};
 use crate::call::Call;
 use crate::config::{Config, DEFAULT_REGION, NamedSource, Service};
-use crate::core::{Amount, Bounds, QueueDepth, Rules, State, TargetStatus};
+use crate::core::{Amount, Asked, Bounds, QueueDepth, Rules, State, TargetStatus};
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::shared::Shared;
@@ -206,6 +206,7 @@ impl World {
                 section: Section { kind: &SOURCE, settings: settings(service) },
             }],
             rules: Rules { bounds: Bounds { min: 0, max: 10_000 }, ..rules.clone() },
+            limits: Asked::default(),
         };
         Config {
             services: self.inner().desired.keys().map(service).collect(),

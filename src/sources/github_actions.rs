@@ -299,7 +299,7 @@ impl Reading<'_> {
         }
         let (version, number) = VERSION;
         let headers = vec![(ACCEPT, "application/vnd.github+json".to_owned()), (version, number.to_owned())];
-        let ask = Ask { headers, credential: Some(self.credential.clone()), body: None };
+        let ask = Ask { headers, credential: Some(self.credential.clone()), ..Ask::default() };
         let answer = self.source.http.ask(page, ask).await?;
         let answer = if is_limit(&answer) { Err(self.limited(&answer, repo)) } else { self.success(answer, repo) }?;
         let document: Value = serde_json::from_slice(&answer.body)

@@ -323,7 +323,7 @@ impl Prometheus {
                 }
             }
         }
-        let answer = self.http.ask(&endpoint, Ask { headers, credential, body }).await?;
+        let answer = self.http.ask(&endpoint, Ask { headers, credential, body, ..Ask::default() }).await?;
         self.data(answer)
     }
 

@@ -215,7 +215,7 @@ impl Temporal {
             headers.push((NAMESPACE, self.settings.namespace.clone()));
         }
         let during = format!("{doing} of namespace {:?}", self.settings.namespace);
-        let answer = self.http.ask(endpoint, Ask { headers, credential, body: None }).await?;
+        let answer = self.http.ask(endpoint, Ask { headers, credential, ..Ask::default() }).await?;
         let answer = answer.success().map_err(|error| {
             let remedy = match error.kind() {
                 ErrorKind::Denied => "; check api_key, and that it may read this namespace",

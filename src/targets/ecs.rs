@@ -27,10 +27,11 @@ use serde_json::Value;
 
 use self::autoscaling::AutoScaling;
 use self::settings::{Settings, TaskProtection, check, identities, leaf, permissions};
+use super::labels::Labels;
 use super::{Applied, Target};
 use crate::adapter::{Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, failure};
-use crate::core::{Held, Pause, TargetStatus};
+use crate::core::{Asked, Held, Pause, TargetStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::Shared;
 
@@ -63,7 +64,11 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Target>> {
         client: Client::from_conf(config),
         auto_scaling: AutoScaling::new(&settings, shared),
         cluster: settings.cluster_of_calls(),
-        asked_with: format!("{} {:?}", settings.allow_application_auto_scaling, settings.task_protection),
+        asked_with: format!(
+            "{} {:?} {}",
+            settings.allow_application_auto_scaling, settings.task_protection, settings.follow_labels
+        ),
+        follow_labels: settings.follow_labels,
         task_protection: settings.task_protection,
     }))
 }
@@ -75,6 +80,7 @@ struct Ecs {
     cluster: String,
     asked_with: String,
     task_protection: TaskProtection,
+    follow_labels: bool,
 }
 
 /// Refuses answers in which a service lacks a count, or a task its protection: the SDK would read what is not there as 0
@@ -160,7 +166,7 @@ impl Ecs {
     async fn describe(&self, names: &[String]) -> Vec<Result<TargetStatus>> {
         let request = self.client.describe_services().cluster(&self.cluster).include(ServiceField::Tags);
         match request.set_services(Some(names.to_vec())).send().await {
-            Ok(answer) => names.iter().map(|name| status_in(&answer, name)).collect(),
+            Ok(answer) => names.iter().map(|name| status_in(&answer, name, self.follow_labels)).collect(),
             Err(error) => {
                 // One call, one error: each of its services carries it.
                 let error = Arc::new(failure("ecs:DescribeServices", String::new(), error));
@@ -177,10 +183,10 @@ fn reading(name: &str) -> String {
 }
 
 /// Finds a service in the answer by the name at the end of its ARN: neither the order nor the number is promised.
-fn status_in(answer: &DescribeServicesOutput, name: &str) -> Result<TargetStatus> {
+fn status_in(answer: &DescribeServicesOutput, name: &str, follow_labels: bool) -> Result<TargetStatus> {
     let is_it = |arn: Option<&str>| arn.is_some_and(|arn| leaf(arn) == leaf(name));
     if let Some(service) = answer.services().iter().find(|service| is_it(service.service_arn())) {
-        return status_of(service, name);
+        return status_of(service, name, follow_labels);
     }
     match answer.failures().iter().find(|failure| is_it(failure.arn())) {
         Some(failure) if failure.reason() == Some("MISSING") => {
@@ -194,7 +200,7 @@ fn status_in(answer: &DescribeServicesOutput, name: &str) -> Result<TargetStatus
     }
 }
 
-fn status_of(service: &Service, name: &str) -> Result<TargetStatus> {
+fn status_of(service: &Service, name: &str, follow_labels: bool) -> Result<TargetStatus> {
     let refuse = |cause: String| Err(Error::new(ErrorKind::Refused, reading(name), cause));
     if service.scheduling_strategy() == Some(&SchedulingStrategy::Daemon) {
         return refuse(
@@ -211,15 +217,27 @@ fn status_of(service: &Service, name: &str) -> Result<TargetStatus> {
         u32::try_from(number).map_err(malformed)
     };
     let (pause, warning) = pause_of(service);
+    let asked = match follow_labels {
+        true => Some(bounds_in_tags(service).map_err(|problem| Error::new(ErrorKind::Config, reading(name), problem))?),
+        false => None,
+    };
     Ok(TargetStatus {
         desired: count(service.desired_count(), "desiredCount")?,
         running: count(service.running_count(), "runningCount")?,
         pending: count(service.pending_count(), "pendingCount")?,
         rolling_out: is_rolling_out(service),
         pause,
+        asked,
         other_scaler: None,
         warnings: warning.into_iter().chain(failed_deployment(service)).collect(),
     })
+}
+
+/// The bounds that the tags ask for. What pauses is read by itself, whether or not tags are followed.
+fn bounds_in_tags(service: &Service) -> Result<Asked, String> {
+    let tags = service.tags.as_ref().ok_or("the answer has no tags, so that the bounds in them cannot be seen")?;
+    let texts = tags.iter().map(|tag| (tag.key().unwrap_or_default(), tag.value().unwrap_or_default()));
+    Ok(Labels::read(texts.filter(|(name, _)| *name != PAUSE_TAG))?.asked)
 }
 
 /// Reads the tag that pauses the service, and what is wrong with it. One that says nothing known pauses in both directions:
@@ -299,7 +317,7 @@ mod tests {
             answer(service)
         };
         match scene {
-            Scene::Amount(desired) => answer(service(desired)),
+            Scene::Amount(desired) | Scene::Other(desired) => answer(service(desired)),
             Scene::RollingOut => {
                 changed("deployments", json!([{ "status": "PRIMARY", "rolloutState": "IN_PROGRESS" }]))
             }
@@ -316,6 +334,8 @@ mod tests {
                 service.as_object_mut().expect("an object").remove("desiredCount");
                 answer(service)
             }
+            // ECS has no such answer: ClientException and ServiceNotActiveException are for good.
+            Scene::Locked => Reply::none(),
             Scene::Denied => Reply::aws_error(400, "AccessDeniedException", "User is not authorized"),
             Scene::Throttled => Reply::aws_error(400, "ThrottlingException", "Rate exceeded"),
             other => panic!("{other:?} is not a scene of a target"),
@@ -347,9 +367,9 @@ mod tests {
     #[test]
     fn services_are_matched_by_arn_whatever_their_order() {
         let answer = described(&["b", "a"]);
-        assert!(status_in(&answer, "a").is_ok());
-        assert!(status_in(&answer, "arn:aws:ecs:us-east-1:123456789012:service/prod/b").is_ok());
-        let error = status_in(&answer, "c").expect_err("it is not in the answer");
+        assert!(status_in(&answer, "a", false).is_ok());
+        assert!(status_in(&answer, "arn:aws:ecs:us-east-1:123456789012:service/prod/b", false).is_ok());
+        let error = status_in(&answer, "c", false).expect_err("it is not in the answer");
         assert_eq!(error.kind(), ErrorKind::Malformed);
     }
 
@@ -372,7 +392,7 @@ mod tests {
             Service::builder().status("ACTIVE").deployments(deployment).set_tags(Some(Vec::new())).build()
         };
         for (state, holds, warnings) in [("COMPLETED", false, 0), ("FAILED", true, 1), ("A_STATE_OF_2030", true, 0)] {
-            let status = status_of(&service(state), "orders").expect("it can be read");
+            let status = status_of(&service(state), "orders", false).expect("it can be read");
             assert_eq!((status.rolling_out, status.warnings.len()), (holds, warnings), "{state}");
         }
     }
@@ -400,6 +420,24 @@ mod tests {
             assert_eq!(pause, Some(Pause::Hold(Held::Both)), "{value}");
             assert!(warning.is_some_and(|warning| warning.contains("in, out, both")), "{value}");
         }
+    }
+
+    #[test]
+    fn tags_are_followed_where_the_settings_say_so() {
+        use aws_sdk_ecs::types::{Deployment, Tag};
+        let tagged = |tags: &[(&str, &str)]| {
+            let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
+            let deployment = Deployment::builder().rollout_state(DeploymentRolloutState::Completed).build();
+            Service::builder().status("ACTIVE").deployments(deployment).set_tags(Some(tags)).build()
+        };
+        let asked =
+            |tags: &[(&str, &str)], follow| status_of(&tagged(tags), "orders", follow).map(|status| status.asked);
+        let bounds = [("tidegate:min", "2"), ("tidegate:max", "6"), (PAUSE_TAG, "whenever")];
+        assert_eq!(asked(&bounds, false).expect("nothing is asked for"), None);
+        assert_eq!(asked(&bounds, true).expect("it is readable"), Some(Asked { min: Some(2), max: Some(6) }));
+        assert_eq!(asked(&[], true).expect("it is readable"), Some(Asked::default()));
+        let error = asked(&[("tidegate:max", "many")], true).expect_err("it is no number");
+        assert_eq!(error.kind(), ErrorKind::Config);
     }
 
     #[tokio::test]

@@ -4,14 +4,16 @@
 mod contract;
 #[cfg(feature = "ecs")]
 mod ecs;
+mod labels;
 
 use std::fmt;
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use crate::adapter::{Entry, entry};
 use crate::core::TargetStatus;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Tells and sets how many tasks services run. One target serves all services that share a scope, such as a cluster.
 ///
@@ -44,10 +46,20 @@ pub trait Target: fmt::Debug + Send + Sync {
         services.iter().map(|_| Ok(None)).collect()
     }
 
+    /// The services that settings with a `*` in a name stand for, as complete settings for each: the same with the names
+    /// that were found. Only of targets whose settings document it.
+    ///
+    /// # Errors
+    /// Those of [`Target::statuses`].
+    async fn discover(&self) -> Result<Vec<Value>> {
+        Err(Error::new(ErrorKind::Refused, "looking for services", "this target cannot list what it has"))
+    }
+
     /// Asks for this many tasks.
     ///
     /// # Errors
-    /// `Denied`, `NotFound`, `Refused`, `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
+    /// `Locked` where the target takes one change at a time and another is under way, so that nothing was changed; it is
+    /// tried again after another look. `Denied`, `NotFound`, `Refused`, `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
     async fn set_desired(&self, service: &str, desired: u32) -> Result<Applied>;
 }
 

@@ -15,5 +15,6 @@ mod several;
 mod soak;
 mod sources;
 mod support;
+mod targets;
 mod tidy;
 mod vectors;

@@ -16,7 +16,7 @@ use super::super::{Memory, Tick, run};
 use crate::adapter::{Identity, Kind, Section};
 use crate::call::Call;
 use crate::config::{Config, DEFAULT_MAX_EVENT_AGE_SECS, NamedSource, Service};
-use crate::core::{Amount, QueueDepth, Rules, TargetStatus};
+use crate::core::{Amount, Asked, QueueDepth, Rules, TargetStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 use crate::shared::Shared;
@@ -210,7 +210,14 @@ pub(super) fn config(rules: &Value) -> Config {
     let source = NamedSource { name: "queue".to_owned(), section: Section { kind: &SOURCE, settings: Value::Null } };
     let target = Section { kind: &TARGET, settings: Value::Null };
     Config {
-        services: vec![Service { name: "orders".to_owned(), target, identity, sources: vec![source], rules }],
+        services: vec![Service {
+            name: "orders".to_owned(),
+            target,
+            identity,
+            sources: vec![source],
+            rules,
+            limits: Asked::default(),
+        }],
         state: Section { kind: &STORE, settings: Value::Null },
         dry_run: false,
         max_event_age_secs: DEFAULT_MAX_EVENT_AGE_SECS,

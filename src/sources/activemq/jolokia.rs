@@ -68,6 +68,7 @@ impl Jolokia<'_> {
             headers: vec![(ORIGIN, origin)],
             credential: Some(credential),
             body: Some(Value::from(questions).to_string()),
+            ..Ask::default()
         };
         let answer = self.http.ask(&self.endpoint, ask).await?;
         let failed = |kind, cause: String| Error::new(kind, self.endpoint.during(), cause);

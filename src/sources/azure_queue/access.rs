@@ -77,7 +77,7 @@ pub(super) fn signed(url: &Url, account: &str, key: &Secret<String>, now: Timest
     let signature = STANDARD.encode(mac.finalize().into_bytes());
     let credential = Credential::Raw(Secret::new(format!("SharedKey {account}:{signature}")));
     let headers = vec![(DATE_HEADER, date), (VERSION_HEADER, VERSION.to_owned())];
-    Ok(Ask { headers, credential: Some(credential), body: None })
+    Ok(Ask { headers, credential: Some(credential), ..Ask::default() })
 }
 
 /// A GET that proves nothing, for a URL that has a signature in it.

@@ -32,6 +32,10 @@ pub(super) struct Settings {
     /// counted holds the scale-in; `ignore` asks nothing and needs no permission, for services that do not use it.
     #[serde(default)]
     pub(super) task_protection: TaskProtection,
+    /// Whether the service's own tags `tidegate:min` and `tidegate:max` take the place of the configured bounds, within the
+    /// deployment's hard bounds.
+    #[serde(default)]
+    pub(super) follow_labels: bool,
 }
 
 /// What is done about [task scale-in protection](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection.html).

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tidegate::adapter::Entry;
-use tidegate::cli::sources_in_markdown;
+use tidegate::cli::adapters_in_markdown;
 use tidegate::sources::TABLE;
 
+use crate::support::docs::{between, escaped};
 use crate::tidy::names_of_tests;
 
 /// What each source must show, and how the documentation calls it.
@@ -68,19 +69,11 @@ fn the_documentation_has_the_sources_as_they_are() {
     let path = root().join("docs/sources.md");
     let text = fs::read_to_string(&path).expect("docs/sources.md is there");
     let with_matrix = between(&text, "matrix", &table());
-    let expected = between(&with_matrix, "settings", &sources_in_markdown());
+    let expected = between(&with_matrix, "settings", &adapters_in_markdown(TABLE));
     if std::env::var("TIDEGATE_WRITE_DOCS").is_ok() {
         fs::write(&path, &expected).expect("docs/sources.md can be written");
     }
     assert!(text == expected, "run: TIDEGATE_WRITE_DOCS=1 scripts/test the_documentation_has_the_sources_as_they_are");
-}
-
-/// The text with something else between two marks.
-fn between(text: &str, mark: &str, belongs: &str) -> String {
-    let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- end of {mark} -->"));
-    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("it has no {begin}"));
-    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("it has no {end}"));
-    format!("{before}{begin}{belongs}{end}{after}")
 }
 
 fn table() -> String {
@@ -105,8 +98,4 @@ fn table() -> String {
     }
     text.push('\n');
     text
-}
-
-fn escaped(text: &Value) -> String {
-    text.as_str().unwrap_or_default().replace('|', "\\|")
 }

@@ -2,12 +2,15 @@
 
 pub mod cloud;
 pub mod daemon;
+pub mod docs;
 pub mod emulator;
 pub mod http;
+pub mod prism;
 pub mod proxy;
 pub mod runtime_api;
 pub mod servers;
 pub mod source;
+pub mod target;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -1,4 +1,4 @@
-//! `tidegate sources`: every source with what it reads, its settings, and whether this build has it.
+//! `tidegate sources` and `tidegate targets`: every adapter with what it does, its settings, and whether this build has it.
 
 use std::fmt::Write;
 
@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use crate::adapter::{Entry, Kind};
 use crate::config::schema::describe;
-use crate::sources::{Source, TABLE};
 
-/// One source.
+/// One adapter.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
     /// The name, which is also that of the feature.
@@ -19,7 +18,7 @@ pub(super) struct Line {
     /// Names of other systems that mean the same.
     #[serde(skip_serializing_if = "<[&str]>::is_empty")]
     aliases: &'static [&'static str],
-    /// What it reads.
+    /// What it reads or does.
     #[serde(skip_serializing_if = "Option::is_none")]
     about: Option<&'static str>,
     /// Its settings.
@@ -27,7 +26,7 @@ pub(super) struct Line {
     settings: Vec<Setting>,
 }
 
-/// One setting of a source.
+/// One setting of an adapter.
 #[derive(Debug, Serialize)]
 struct Setting {
     name: String,
@@ -43,12 +42,12 @@ struct Setting {
     about: String,
 }
 
-/// All sources, in the order of the table.
-pub(super) fn list() -> Vec<Line> {
-    TABLE.iter().map(line).collect()
+/// All adapters of a table, in its order.
+pub(super) fn list<P: ?Sized>(table: &'static [Entry<P>]) -> Vec<Line> {
+    table.iter().map(line).collect()
 }
 
-fn line(entry: &'static Entry<dyn Source>) -> Line {
+fn line<P: ?Sized>(entry: &'static Entry<P>) -> Line {
     let (state, aliases, kind) = match entry {
         Entry::Built(kind) => ("built", kind.aliases, Some(*kind)),
         Entry::NotBuilt { aliases, .. } => ("not built", *aliases, None),
@@ -58,7 +57,7 @@ fn line(entry: &'static Entry<dyn Source>) -> Line {
     Line { name: entry.name(), state, aliases, about: kind.map(|kind| kind.about), settings }
 }
 
-fn settings(kind: &Kind<dyn Source>) -> Vec<Setting> {
+fn settings<P: ?Sized>(kind: &Kind<P>) -> Vec<Setting> {
     let schema = (kind.schema)();
     let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|it| it == name));
     let setting = |(name, schema): (&String, &Value)| Setting {
@@ -73,8 +72,8 @@ fn settings(kind: &Kind<dyn Source>) -> Vec<Setting> {
 }
 
 /// The list as text: one line each.
-pub(super) fn text() -> String {
-    let lines = list();
+pub(super) fn text<P: ?Sized>(table: &'static [Entry<P>]) -> String {
+    let lines = list(table);
     let widest = lines.iter().map(|line| line.name.len()).max().unwrap_or_default();
     let shown = lines.iter().map(|line| {
         let about = match (line.state, line.about) {
@@ -89,22 +88,25 @@ pub(super) fn text() -> String {
     shown.collect::<Vec<_>>().join("\n")
 }
 
-/// The settings of each source in Markdown, as `docs/sources.md` has them.
-pub fn markdown() -> String {
+/// The settings of each adapter of a table in Markdown, as `docs/` has them.
+pub fn markdown<P: ?Sized>(table: &'static [Entry<P>]) -> String {
     let mut text = String::new();
-    for line in list().iter().filter(|line| line.state == "built") {
+    for line in list(table).iter().filter(|line| line.state == "built") {
         let aliases: Vec<_> = line.aliases.iter().map(|alias| format!("`{alias}`")).collect();
         let aliases = if aliases.is_empty() { String::new() } else { format!(" Also called {}.", aliases.join(", ")) };
         let about = line.about.unwrap_or_default();
         write!(text, "### `{}`\n\n{about}{aliases}\n\n", line.name).expect("writing to text");
-        text.push_str("| Setting | Environment variable | Values | What it does |\n|---|---|---|---|\n");
+        let has_env = line.settings.iter().any(|setting| setting.env.is_some());
+        let (title, rule) = if has_env { (" Environment variable |", "---|") } else { ("", "") };
+        writeln!(text, "| Setting |{title} Values | What it does |\n|---|{rule}---|---|").expect("writing to text");
         for setting in &line.settings {
             let env = setting.env.map_or_else(|| "-".to_owned(), |env| format!("`{env}`"));
             let former = setting.formerly.map_or_else(String::new, |old| format!(" (`{old}`)"));
             let needed = if setting.required { ", required" } else { "" };
             let cell = |text: &str| text.replace('|', "\\|");
             let (values, about) = (cell(&setting.values), cell(&setting.about));
-            writeln!(text, "| `{}`{former} | {env} | {values}{needed} | {about} |", setting.name)
+            let env = if has_env { format!(" {env} |") } else { String::new() };
+            writeln!(text, "| `{}`{former} |{env} {values}{needed} | {about} |", setting.name)
                 .expect("writing to text");
         }
         text.push('\n');
