@@ -184,6 +184,11 @@ impl Identity {
         same_account && place(self) == place(other)
     }
 
+    /// Whether it stands for whatever matches: a `*` is in one of the names.
+    pub fn is_pattern(&self) -> bool {
+        self.path.iter().any(|name| name.contains('*'))
+    }
+
     /// The innermost name.
     pub fn leaf(&self) -> &str {
         self.path.last().map_or("", String::as_str)

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::call::Call;
 use crate::config::{self, Intervals};
 use crate::error::{Error, ErrorKind, Result};
-use crate::handler::{Answer, Failed, Host, Plan, TIME_TO_RELEASE};
+use crate::handler::{Answer, Failed, Host, Invocation, Plan, TIME_TO_RELEASE};
 use crate::looping::{End, LONGEST_TICK, Loop, pause, records};
 use crate::record::Outcome;
 use crate::run::Term;
@@ -46,6 +46,12 @@ pub(crate) struct Options {
     pub on_exit: OnExit,
 }
 
+impl Options {
+    fn invocation(&self) -> Invocation {
+        Invocation { dry_run: self.dry_run, ..Invocation::default() }
+    }
+}
+
 /// Ticks until SIGTERM or SIGINT, finishes the tick under way, and gives its leases back. A second signal ends it at once.
 ///
 /// # Errors
@@ -53,7 +59,7 @@ pub(crate) struct Options {
 /// [`OnExit`] other than `Leave`, counts that could not be set.
 pub(crate) async fn run(host: Host, options: Options) -> Result<()> {
     let call = Call::within(LONGEST_TICK);
-    let intervals = host.configure(&options.event, options.dry_run, call).await?.intervals;
+    let intervals = host.configure(&options.event, &options.invocation(), call).await?.intervals;
     let intervals = intervals.ok_or_else(|| Error::new(ErrorKind::Config, "LOOP_INTERVAL", "is missing"))?;
     let health = Arc::new(Health::new(intervals.fastest));
     let _server = match options.listen {
@@ -132,7 +138,7 @@ impl Daemon {
         let term = looped.term();
         let last = self.leave_counts(&name, &term).await;
         let call = looped.call(TIME_TO_RELEASE);
-        for error in self.host.release(&self.options.event, self.options.dry_run, &term, call).await {
+        for error in self.host.release(&self.options.event, &self.options.invocation(), &term, call).await {
             tracing::warn!(%error, "a lease was not given back and has to run out");
         }
         tracing::info!(holder, "the loop has ended");
@@ -140,7 +146,7 @@ impl Daemon {
     }
 
     async fn tick(&self, plan: Plan) -> Result<Answer, Failed> {
-        let mut config = self.host.configure(&self.options.event, self.options.dry_run, plan.call).await?;
+        let mut config = self.host.configure(&self.options.event, &self.options.invocation(), plan.call).await?;
         config::received(&mut config, self.began);
         self.host.tick(config, None, plan).await
     }

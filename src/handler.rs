@@ -17,6 +17,7 @@ use crate::clock::{Clock, budget};
 use crate::config::{self, Config, Intervals, Vars};
 use crate::core::Pause;
 use crate::daemon::OnExit;
+use crate::discover::discover;
 use crate::error::{Error, ErrorKind};
 use crate::looping::{End, Loop, pause};
 use crate::notifiers::{self, Notifier};
@@ -159,7 +160,7 @@ impl Host {
         let now = self.clock.now();
         let budget = budget(invocation.deadline_ms, now);
         let (call, end) = (Call::within(budget), End::after(budget, now));
-        let mut config = self.configure(event, invocation.dry_run, call).await?;
+        let mut config = self.configure(event, &invocation, call).await?;
         config::received(&mut config, now);
         let scheduled_for = scheduled_time(event).filter(|time| can_be_delivered(*time, now));
         if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
@@ -187,20 +188,19 @@ impl Host {
         intervals: Intervals,
         end: End,
     ) -> Result<Answer, Failed> {
-        let Invocation { id, function_arn, dry_run, .. } = invocation;
         let tick = async |plan: Plan| {
-            let mut config = self.configure(event, *dry_run, plan.call).await?;
+            let mut config = self.configure(event, invocation, plan.call).await?;
             config::received(&mut config, received);
-            self.tick(config, function_arn.as_deref(), plan).await
+            self.tick(config, invocation.function_arn.as_deref(), plan).await
         };
-        let mut looped = Loop::new(id, &self.holder, intervals, end, tick);
+        let mut looped = Loop::new(&invocation.id, &self.holder, intervals, end, tick);
         pause(looped.first_wait(config)).await;
         let mut last = looped.tick().await;
         while let Some(wait) = looped.next_wait(self.until_ready()) {
             pause(wait).await;
             last = looped.tick().await;
         }
-        for error in self.release(event, *dry_run, &looped.term(), looped.call(TIME_TO_RELEASE)).await {
+        for error in self.release(event, invocation, &looped.term(), looped.call(TIME_TO_RELEASE)).await {
             tracing::warn!(%error, "a lease was not given back and has to run out");
         }
         looped.conclude(last)
@@ -210,12 +210,17 @@ impl Host {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(crate) async fn configure(&self, event: &Value, dry_run: bool, call: Call) -> Result<Config, Error> {
+    pub(crate) async fn configure(&self, event: &Value, invocation: &Invocation, call: Call) -> Result<Config, Error> {
         let document = Box::pin(self.remote.document(self.vars.as_ref(), call, self.clock.now())).await?;
         let remote = document.as_ref().map(|text| &**text.expose());
         let input = config::Input { vars: self.vars.as_ref(), event, in_lambda: self.in_lambda, remote };
         let mut config = config::load(input).map_err(Error::from)?;
-        config.dry_run |= dry_run;
+        if config.services.iter().any(|service| service.identity.is_pattern()) {
+            let shared = self.shared(&config, invocation.function_arn.as_deref()).await;
+            let found = discover(&config, &shared, call).await;
+            config = config::load_with(input, &found).map_err(Error::from)?;
+        }
+        config.dry_run |= invocation.dry_run;
         Ok(config)
     }
 
@@ -271,8 +276,8 @@ impl Host {
     }
 
     /// Gives back what a loop leased; returns what could not be given back.
-    pub(crate) async fn release(&self, event: &Value, dry_run: bool, term: &Term, call: Call) -> Vec<Error> {
-        let config = match self.configure(event, dry_run, call).await {
+    pub(crate) async fn release(&self, event: &Value, invocation: &Invocation, term: &Term, call: Call) -> Vec<Error> {
+        let config = match self.configure(event, invocation, call).await {
             Ok(config) => config,
             Err(error) => return vec![error],
         };

@@ -13,6 +13,7 @@
 
 pub mod adapter;
 #[cfg(feature = "aws")]
+#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs everything"))]
 mod aws;
 pub mod call;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod core;
 mod daemon;
+mod discover;
 pub mod error;
 #[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs it"))]
 mod expression;

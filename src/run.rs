@@ -8,6 +8,8 @@ mod asked;
 mod draft;
 mod lease;
 #[cfg(test)]
+mod locks;
+#[cfg(test)]
 mod loops;
 mod memory;
 #[cfg(test)]

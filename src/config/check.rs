@@ -1,9 +1,9 @@
 //! Checks what the layers say and turns it into a [`Config`], collecting every problem on the way.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::deployment::{Deployment, network, refuse_unlisted, state};
-use super::env::Vars;
+use super::discovered;
 use super::event;
 use super::intervals::intervals;
 use super::layer::Layers;
@@ -12,16 +12,21 @@ use super::rules::{formula_fits, rules, weights_are_of_sources, with_whole_numbe
 use super::schema::{self, did_you_mean, validate};
 use super::sources::Sources;
 use super::{
-    Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Input, Location, NamedSource, Reference, Service, secrets_in,
+    Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Found, Input, Location, NamedSource, Reference, Service,
+    secrets_in,
 };
 use crate::adapter::{Absent, Entry, Identity, Section, find};
 use crate::core::Rules;
 use crate::error::ErrorKind;
 use crate::iam::is_region;
-use crate::targets::Target;
-use crate::{stores, targets};
+use crate::targets;
 
-pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -> Result<Config, Problems> {
+pub(super) fn config(
+    layers: Layers,
+    input: Input<'_>,
+    found: &Found,
+    mut problems: Problems,
+) -> Result<Config, Problems> {
     let text = |pointer: &str| layers.top.value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let region = text("/region").unwrap_or_else(|| DEFAULT_REGION.to_owned());
     if !is_region(&region) {
@@ -32,11 +37,10 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
         return Err(problems);
     }
     let deployment = Deployment::read(&layers, &mut problems);
-    let services = services(&layers, &deployment, (&region, input), &mut problems);
+    let (services, asked) = services(&layers, &deployment, (&region, input, found), &mut problems);
     let state = state(&layers, &deployment, input, &mut problems);
     let intervals = intervals(input.vars, &mut problems);
     let network = network(input.vars, &mut problems);
-    let asked = layers.services.as_ref().map_or(1, |list| list.value.as_array().map_or(0, Vec::len));
     if problems.0.is_empty() && services.len() != asked {
         let origin = layers.services.as_ref().map_or(Origin::new(&Layer::Default, "config"), |list| list.origin(""));
         problems.add(&origin, "has a service that cannot be read", "report this: it is a fault of Tidegate's");
@@ -65,99 +69,13 @@ pub(super) fn config(layers: Layers, input: Input<'_>, mut problems: Problems) -
     }
 }
 
-pub(super) fn one_source(
-    settings: Value,
-    from: &str,
-    vars: &dyn Vars,
-    mut problems: Problems,
-) -> Result<(Config, NamedSource), Problems> {
-    let origin = Origin::new(&Layer::File(from.to_owned()), "source");
-    if settings.get("type").and_then(Value::as_str).is_none() {
-        problems.add(&origin, "names no type of source", "give type, such as sqs; `tidegate sources` lists all");
-        return Err(problems);
-    }
-    let mut tree = Tree::empty();
-    tree.set("/source", settings, origin);
-    let deployment = Deployment::default();
-    let input = Input { vars, event: &Value::Null, in_lambda: false, remote: None };
-    let mut sources = Sources::new(&deployment, input, None);
-    let source = sources.read_alone(&tree, "/source", &mut problems);
-    let config = without_services(vars, &mut problems);
-    let (Some(source), Some(config), true) = (source, config, problems.0.is_empty()) else { return Err(problems) };
-    Ok((config, source))
-}
-
-/// One target by itself, as the command reads it.
-pub(super) fn one_target(
-    settings: Value,
-    from: &str,
-    vars: &dyn Vars,
-    mut problems: Problems,
-) -> Result<(Config, Section<dyn Target>, Identity), Problems> {
-    let origin = Origin::new(&Layer::File(from.to_owned()), "target");
-    if settings.get("type").and_then(Value::as_str).is_none() {
-        problems.add(&origin, "names no type of target", "give type, such as ecs; `tidegate targets` lists all");
-        return Err(problems);
-    }
-    let mut tree = Tree::empty();
-    tree.set("/target", settings, origin);
-    let target = section(&tree, "/target", targets::TABLE, &Deployment::default(), &mut problems);
-    let config = without_services(vars, &mut problems);
-    let (Some(target), Some(config), true) = (target, config, problems.0.is_empty()) else { return Err(problems) };
-    let identity = (target.kind.identities)(&target.settings, &config.region).pop();
-    identity.map(|identity| (config, target, identity)).ok_or(problems)
-}
-
-/// What one adapter by itself needs of a configuration.
-fn without_services(vars: &dyn Vars, problems: &mut Problems) -> Option<Config> {
-    let memory = Tree::from(json!({ "state": { "type": "memory" } }), Origin::new(&Layer::Default, "state"));
-    let state = section(&memory, "/state", stores::TABLE, &Deployment::default(), problems)?;
-    Some(Config {
-        services: Vec::new(),
-        state,
-        dry_run: true,
-        max_event_age_secs: DEFAULT_MAX_EVENT_AGE_SECS,
-        region: vars.get("AWS_REGION").unwrap_or_else(|| DEFAULT_REGION.to_owned()),
-        profile: vars.get("SSO_PROFILE"),
-        endpoint: vars.get("AWS_ENDPOINT_URL"),
-        fleet: None,
-        intervals: None,
-        document: None,
-        network: network(vars, problems),
-    })
-}
-
-pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Result<Rules, Problems> {
-    let tree = match &layers.services {
-        Some(list) if list.value.as_array().is_some_and(|all| 1 < all.len()) => {
-            problems.add(&list.origin(""), "has several services", "give the one that is to be decided");
-            return Err(problems);
-        }
-        Some(list) => list.part("/0").unwrap_or_else(Tree::empty),
-        None => layers.single.clone(),
-    };
-    let mut tree = over_defaults(&layers.defaults, tree);
-    // A scenario decides on given readings, so that what it would read and set does not matter.
-    for (key, unused) in
-        [("name", json!("scenario")), ("target", json!({"type": "-"})), ("sources", json!([{"type": "-"}]))]
-    {
-        tree.set(&format!("/{key}"), unused, Origin::new(&Layer::Default, key));
-    }
-    validate(&tree, "", schema::shell(), &mut problems);
-    let deployment = Deployment::read(&layers, &mut problems);
-    let rules = rules(&tree, &deployment, &mut problems);
-    match (rules, problems.0.is_empty()) {
-        (Some(rules), true) => Ok(rules),
-        _ => Err(problems),
-    }
-}
-
+/// The services, and how many there must be of them.
 fn services(
     layers: &Layers,
     deployment: &Deployment,
-    (region, input): (&str, Input<'_>),
+    (region, input, found): (&str, Input<'_>, &Found),
     problems: &mut Problems,
-) -> Vec<Service> {
+) -> (Vec<Service>, usize) {
     let trees = match &layers.services {
         Some(list) => {
             for origin in &layers.single_origins {
@@ -178,10 +96,20 @@ fn services(
         single: layers.services.is_none(),
         source_misspelt: layers.source_misspelt,
     };
-    let trees = trees.into_iter().map(|tree| over_defaults(&layers.defaults, tree));
-    let services: Vec<_> = trees.map(|tree| (context.service(&tree, problems), tree)).collect();
+    let (mut services, mut discovered) = (Vec::new(), Vec::new());
+    for (place, tree) in trees.into_iter().enumerate() {
+        let tree = over_defaults(&layers.defaults, tree);
+        match found.get(&place) {
+            None => services.push((context.service(&tree, problems), tree)),
+            Some(found) => discovered.extend(discovered::services(&context, &tree, found, problems)),
+        }
+    }
     refuse_twins(&services, problems);
-    services.into_iter().filter_map(|(service, _)| service).collect()
+    let (services, asked): (Vec<_>, _) =
+        (services.iter().filter_map(|(service, _)| service.clone()).collect(), services.len());
+    let more = discovered::without_twins(discovered, &services);
+    let asked = asked + more.len();
+    (services.into_iter().chain(more).collect(), asked)
 }
 
 fn listed(list: &Tree, problems: &mut Problems) -> Vec<Tree> {
@@ -211,7 +139,7 @@ fn single(layers: &Layers, problems: &mut Problems) -> Tree {
     tree
 }
 
-fn over_defaults(defaults: &Tree, tree: Tree) -> Tree {
+pub(super) fn over_defaults(defaults: &Tree, tree: Tree) -> Tree {
     let mut merged = defaults.clone();
     merged.overlay(&tree);
     with_whole_numbers(&mut merged.value);
@@ -256,9 +184,9 @@ fn brakes_are_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], probl
     }
 }
 
-struct Context<'a> {
+pub(super) struct Context<'a> {
     deployment: &'a Deployment,
-    region: &'a str,
+    pub region: &'a str,
     input: Input<'a>,
     /// Whether the service was given in the short form.
     single: bool,
@@ -266,7 +194,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn service(&self, tree: &Tree, problems: &mut Problems) -> Option<Service> {
+    pub fn service(&self, tree: &Tree, problems: &mut Problems) -> Option<Service> {
         let before = problems.0.len();
         validate(tree, "", schema::shell(), problems);
         let target = section(tree, "/target", targets::TABLE, self.deployment, problems);
@@ -289,7 +217,7 @@ impl Context<'_> {
         let name = tree.value["name"].as_str()?.to_owned();
         (before == problems.0.len()).then_some(())?;
         let limits = self.deployment.limits();
-        Some(Service { name, target: target?, identity: identity?, sources, rules: rules?, limits })
+        Some(Service { name, target: target?, identity: identity?, sources, rules: rules?, unknown: None, limits })
     }
 
     /// The setting to blame for what several settings name together: in the short form one that the payload gave, if any.
@@ -387,6 +315,8 @@ fn refuse_broken_references(schema: &Value, tree: &Tree, pointer: &str, problems
 
 #[cfg(all(test, feature = "secretsmanager", feature = "ssm"))]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::secrets::tests::KIND;
     use crate::sources::Source;

@@ -5,8 +5,10 @@
 //! Objects merge key by key; a list, a target and a source are replaced whole, so that a credential never meets
 //! a host that it was not written beside.
 
+mod alone;
 mod check;
 mod deployment;
+mod discovered;
 pub mod docs;
 mod env;
 mod event;
@@ -23,15 +25,17 @@ mod secret;
 pub mod settings;
 mod sources;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::adapter::{Identity, Section};
-use crate::core::{Asked, Rules};
+use crate::core::{Asked, Rules, Unreadable};
 use crate::sources::Source;
 use crate::stores::Store;
 use crate::targets::Target;
 
-#[cfg(all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3"))]
+#[cfg_attr(not(feature = "full"), allow(unused_imports, reason = "not every adapter needs it"))]
 pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};
 pub(crate) use event::received;
@@ -102,6 +106,9 @@ pub struct Service {
     pub sources: Vec<NamedSource>,
     /// How it is decided, with the bounds narrowed to the deployment's.
     pub rules: Rules,
+    /// Why it is not known which services a name with a `*` stands for, or why one of them cannot be scaled. Such a service
+    /// fails by itself.
+    pub unknown: Option<Unreadable>,
     /// The deployment's hard bounds, for what targets ask for themselves. Those of `rules` are within them.
     pub limits: Asked,
 }
@@ -114,6 +121,9 @@ pub struct NamedSource {
     /// The source.
     pub section: Section<dyn Source>,
 }
+
+/// What services stand for, by their place in the configuration: complete settings of a target for each, or why that is not known.
+pub(crate) type Found = BTreeMap<usize, Result<Vec<Value>, Unreadable>>;
 
 /// Everything that a configuration is made of.
 #[derive(Clone, Copy)]
@@ -133,13 +143,21 @@ pub struct Input<'a> {
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub fn load(input: Input<'_>) -> Result<Config, Problems> {
+    load_with(input, &Found::new())
+}
+
+/// The same where it is known what the services stand for whose target has a `*` in its name.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub(crate) fn load_with(input: Input<'_>, found: &Found) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     if let Some(problem) = limits::problem(input.event) {
         problems.0.push(problem);
         return Err(problems);
     }
     let layers = layer::read(input, &mut problems);
-    check::config(layers, input, problems)
+    check::config(layers, input, found, problems)
 }
 
 /// Reads and checks one source by itself, `{"type": …}` and its settings, with a configuration around it that scales nothing.
@@ -153,7 +171,7 @@ pub fn load_source(settings: Value, from: &str, vars: &dyn Vars) -> Result<(Conf
         problems.0.push(problem);
         return Err(problems);
     }
-    check::one_source(settings, from, vars, problems)
+    alone::one_source(settings, from, vars, problems)
 }
 
 /// Checks the settings of one target, with what it needs of a configuration: no services, and what the environment permits.
@@ -170,7 +188,7 @@ pub fn load_target(
         problems.0.push(problem);
         return Err(problems);
     }
-    check::one_target(settings, from, vars, problems)
+    alone::one_target(settings, from, vars, problems)
 }
 
 /// Reads and checks the rules of a scenario: a service of the full form, or the short form, of which target and source
@@ -181,5 +199,5 @@ pub fn load_target(
 pub fn load_rules(document: &Value, from: &str) -> Result<Rules, Problems> {
     let mut problems = Problems::default();
     let layers = layer::read_scenario(document, from, &mut problems);
-    check::rules_of_scenario(layers, problems)
+    alone::rules_of_scenario(layers, problems)
 }

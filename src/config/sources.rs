@@ -121,6 +121,8 @@ impl<'a> Sources<'a> {
         };
         match name {
             Some(name) if is_plain(&name) => Ok(Some(name)),
+            // What it stands for is found at each tick; until then any name will do.
+            Some(name) if name.contains('*') => Ok(Some("any".to_owned())),
             None if self.is_alone => {
                 wrong(format!("has ${{{template}}} in it, and is read without a service"), "write the name out")
             }

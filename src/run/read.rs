@@ -68,7 +68,10 @@ pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
         let (id, group) = place(&mut groups, position);
         let (target, status, samples) = seen.remove(&position).unwrap_or_else(unread);
         let mut service = service.clone();
-        let status = asked::follow(&mut service, status);
+        let status = match &service.unknown {
+            Some(why) => Err(why.clone()),
+            None => asked::follow(&mut service, status),
+        };
         group.members.push(Member { position, service, id, target, status, samples });
     }
     let groups: Vec<_> = groups.into_iter().map(|(group, _)| group).collect();
@@ -82,7 +85,8 @@ pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
 type Seen = (Option<Arc<dyn Target>>, Status, Vec<Sample>);
 
 /// Asks targets and sources of the services at these places in the configuration.
-async fn readings(tick: &Tick<'_>, positions: Vec<usize>) -> BTreeMap<usize, Seen> {
+async fn readings(tick: &Tick<'_>, mut positions: Vec<usize>) -> BTreeMap<usize, Seen> {
+    positions.retain(|&position| tick.config.services[position].unknown.is_none());
     let services = || positions.iter().map(|&position| &tick.config.services[position]);
     let targets: Vec<_> = services().map(|service| service.target.build(tick.shared).map(Arc::from)).collect();
     let (statuses, samples) = futures_util::join!(

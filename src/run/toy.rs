@@ -15,7 +15,7 @@ use crate::adapter::{Identity, Kind, Section, find};
 use crate::call::Call;
 use crate::config::{Config, DEFAULT_REGION, NamedSource, Service};
 use crate::core::{Amount, Asked, Bounds, QueueDepth, Rules, State, TargetStatus};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 use crate::shared::Shared;
 use crate::sources::{Measurement, Source};
@@ -43,6 +43,9 @@ pub(super) struct Inner {
     pub set: Vec<(Duration, String, u32)>,
     /// How many services were asked for, in all.
     pub asked: usize,
+    /// How many times the target says that somebody else is changing it, and what they then leave.
+    pub locked: usize,
+    pub left_by_lock: Option<u32>,
     /// What somebody else writes before the next save.
     pub meddler: Option<Meddler>,
 }
@@ -114,6 +117,13 @@ impl Target for Toy {
 
     async fn set_desired(&self, service: &str, desired: u32) -> Result<Applied> {
         let mut inner = self.world.inner();
+        if 0 < inner.locked {
+            inner.locked -= 1;
+            if let Some(count) = inner.left_by_lock.take() {
+                inner.desired.insert(service.to_owned(), count);
+            }
+            return Err(Error::new(ErrorKind::Locked, "setting", "a deployment is under way"));
+        }
         inner.desired.insert(service.to_owned(), desired);
         inner.set.push((self.world.began.elapsed(), service.to_owned(), desired));
         Ok(Applied::Set)
@@ -206,6 +216,7 @@ impl World {
                 section: Section { kind: &SOURCE, settings: settings(service) },
             }],
             rules: Rules { bounds: Bounds { min: 0, max: 10_000 }, ..rules.clone() },
+            unknown: None,
             limits: Asked::default(),
         };
         Config {

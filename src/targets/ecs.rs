@@ -7,6 +7,7 @@
 //! The service's own tag `tidegate:pause` pauses it: `in`, `out`, `both` or a number of tasks.
 
 mod autoscaling;
+mod discover;
 mod protection;
 mod settings;
 
@@ -26,6 +27,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 
 use self::autoscaling::AutoScaling;
+use self::discover::Search;
 use self::settings::{Settings, TaskProtection, check, identities, leaf, permissions};
 use super::labels::Labels;
 use super::{Applied, Target};
@@ -57,7 +59,7 @@ pub(super) static KIND: Kind<dyn Target> = Kind {
 };
 
 fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Target>> {
-    let settings = parse::<Settings>(settings)?;
+    let (given, settings) = (settings.clone(), parse::<Settings>(settings)?);
     let sdk = shared.aws.sdk(&settings.locate(&shared.region).region);
     let config = aws_sdk_ecs::config::Builder::from(&sdk).interceptor(AnswerLimit).interceptor(AllIsThere).build();
     Ok(Box::new(Ecs {
@@ -69,6 +71,8 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Target>> {
             settings.allow_application_auto_scaling, settings.task_protection, settings.follow_labels
         ),
         follow_labels: settings.follow_labels,
+        search: Search { pattern: settings.service.clone(), tag: settings.tag.clone() },
+        given,
         task_protection: settings.task_protection,
     }))
 }
@@ -81,6 +85,9 @@ struct Ecs {
     asked_with: String,
     task_protection: TaskProtection,
     follow_labels: bool,
+    search: Search,
+    /// The settings, for those of what is found.
+    given: Value,
 }
 
 /// Refuses answers in which a service lacks a count, or a task its protection: the SDK would read what is not there as 0
@@ -142,6 +149,17 @@ impl Target for Ecs {
         }
         let count = |service| protection::count(&self.client, &self.cluster, service);
         join_all(services.iter().map(|service| count(service))).await
+    }
+
+    async fn discover(&self) -> Result<Vec<Value>> {
+        let names = self.search.find(&self.client, &self.cluster).await?;
+        let named = |name: String| {
+            let mut settings = self.given.clone();
+            settings.as_object_mut().map(|settings| settings.remove("tag"));
+            settings["service"] = name.into();
+            settings
+        };
+        Ok(names.into_iter().map(named).collect())
     }
 
     async fn set_desired(&self, service: &str, desired: u32) -> Result<Applied> {
@@ -344,7 +362,16 @@ mod tests {
 
     /// A target at a server of its own.
     pub(super) async fn played(reply: fn(Scene, &Request) -> Reply, more: Value) -> (Wire, Box<dyn Target>) {
-        let wire = Wire::play(Scene::Amount(5), reply).await;
+        played_at(Scene::Amount(5), reply, more).await
+    }
+
+    /// The same for a scene.
+    pub(super) async fn played_at(
+        scene: Scene,
+        reply: fn(Scene, &Request) -> Reply,
+        more: Value,
+    ) -> (Wire, Box<dyn Target>) {
+        let wire = Wire::play(scene, reply).await;
         let mut settings = json!({ "cluster": "prod", "service": "orders" });
         settings.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
         let target = build(&settings, &Shared::for_wire(&wire.endpoint)).expect("settings are valid");

@@ -216,6 +216,7 @@ pub(super) fn config(rules: &Value) -> Config {
             identity,
             sources: vec![source],
             rules,
+            unknown: None,
             limits: Asked::default(),
         }],
         state: Section { kind: &STORE, settings: Value::Null },

@@ -17,9 +17,14 @@ pub(super) struct Settings {
     /// The cluster, by name or ARN.
     #[schemars(length(min = 1))]
     pub(super) cluster: String,
-    /// The service, by name or ARN.
+    /// The service, by name or ARN; or a name with `*`, which stands for every service of the cluster that it matches at a tick,
+    /// such as `*` or `orders-*`.
     #[schemars(length(min = 1))]
-    service: String,
+    pub(super) service: String,
+    /// The tag that services which a `*` stands for must have: `KEY=VALUE`, or `KEY` with any value. Default: none.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 400))]
+    pub(super) tag: Option<String>,
     /// The region of a cluster that is given by name; that of an ARN is in it.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1))]
@@ -105,6 +110,11 @@ pub(super) fn check(settings: &Value) -> Vec<(String, String)> {
             "give two ARNs that belong together",
         );
     }
+    if settings.tag.is_some() && !service.contains('*') {
+        return problem("has a tag beside the name of one service", "leave the tag out, or give a name with *");
+    }
+    // Names of services that a * stands for are checked when they are found.
+    let service = &service.replace('*', "any");
     // arn:aws:ecs:REGION:ACCOUNT:service/CLUSTER/SERVICE
     match service.split('/').collect::<Vec<_>>()[..] {
         [_, in_arn, _] if in_arn != leaf(cluster) => problem(
@@ -156,6 +166,13 @@ pub(super) fn permissions(settings: &Value, place: &Place) -> Result<Vec<Stateme
         // <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsapplicationautoscaling.html>.
         Statement::allow("SeeOtherScaler", &["application-autoscaling:DescribeScalableTargets"], vec!["*".to_owned()]),
     ];
+    if service.contains('*') {
+        // ListServices has no resource to name, only a cluster to narrow it by:
+        // <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html>.
+        let of_cluster = json!({ "ArnEquals": { "ecs:cluster": arn(format!("cluster/{cluster}")) } });
+        let list = Statement::allow("ListServices", &["ecs:ListServices"], vec!["*".to_owned()]);
+        statements.push(Statement { condition: Some(of_cluster), ..list });
+    }
     if settings.task_protection == TaskProtection::Count {
         // ListTasks of a service has no resource to name, only a cluster to narrow it by:
         // <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/security_iam_id-based-policy-examples.html#IAM_task_policies>.
