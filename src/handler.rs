@@ -390,6 +390,7 @@ mod tests {
     use super::*;
     use crate::clock::Fixed;
 
+    #[cfg(feature = "full")]
     #[tokio::test]
     async fn an_event_that_comes_too_late_does_nothing() {
         let vars = [

@@ -89,6 +89,7 @@ mod tests {
         Location::read(config, &BTreeMap::from([("AWS_REGION".to_owned(), "eu-central-1".to_owned())]))
     }
 
+    #[cfg(feature = "full")]
     #[test]
     fn places_are_told_from_files_and_inline_documents() {
         for config in ["{}", "tidegate.yaml", "/etc/tidegate.json", "s3/tidegate.json"] {
@@ -105,6 +106,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "full")]
     #[test]
     fn an_arn_states_its_own_region() {
         let region = |config: &str| match read(config).and_then(Result::ok).expect(config) {
