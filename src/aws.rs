@@ -10,10 +10,10 @@ pub(crate) mod secretsmanager;
 #[cfg(feature = "ssm")]
 pub(crate) mod ssm;
 
-#[cfg(any(feature = "sqs", feature = "ecs"))]
+#[cfg(any(feature = "sqs", feature = "ecs", feature = "ec2_asg"))]
 use std::collections::HashMap;
 use std::sync::Arc;
-#[cfg(any(feature = "sqs", feature = "ecs"))]
+#[cfg(any(feature = "sqs", feature = "ecs", feature = "ec2_asg"))]
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use http_body_util::Limited;
 use tokio::sync::OnceCell;
-#[cfg(feature = "ecs")]
+#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -60,7 +60,7 @@ pub(crate) struct Aws {
     metrics: metrics::Metrics,
     #[cfg(feature = "sqs")]
     queue_urls: QueueUrls,
-    #[cfg(feature = "ecs")]
+    #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
     scaled_alone: ScaledAlone,
 }
 
@@ -82,15 +82,15 @@ impl QueueUrls {
 
 /// Services that no other autoscaler was found for, or of which that could not be found out, with what there is to say of
 /// it. Each is asked about once in [`ScaledAlone::HOLDS`], so that a tick of fifty services costs one call in that time.
-#[cfg(feature = "ecs")]
+#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ScaledAlone(Arc<Mutex<HashMap<String, Asked>>>);
 
 /// When a service was asked about, and what there is to say.
-#[cfg(feature = "ecs")]
+#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
 type Asked = (Instant, Vec<String>);
 
-#[cfg(feature = "ecs")]
+#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
 impl ScaledAlone {
     /// How long an answer holds: 5 minutes, in which an autoscaler that is added is not seen.
     const HOLDS: Duration = Duration::from_secs(300);
@@ -131,7 +131,7 @@ impl Aws {
             sdk,
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
-            #[cfg(feature = "ecs")]
+            #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
             scaled_alone: ScaledAlone::default(),
         }
     }
@@ -162,7 +162,7 @@ impl Aws {
         &self.queue_urls
     }
 
-    #[cfg(feature = "ecs")]
+    #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
     pub(crate) fn scaled_alone(&self) -> &ScaledAlone {
         &self.scaled_alone
     }
@@ -193,7 +193,7 @@ impl Aws {
             sdk,
             #[cfg(feature = "sqs")]
             queue_urls: QueueUrls::default(),
-            #[cfg(feature = "ecs")]
+            #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
             scaled_alone: ScaledAlone::default(),
         }
     }
@@ -388,7 +388,7 @@ pub(crate) fn account_of(arn: &str) -> Option<&str> {
 }
 
 /// The region in an ARN.
-#[cfg(any(feature = "ecs", feature = "secretsmanager", feature = "ssm", test))]
+#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs it"))]
 pub(crate) fn region_of(arn: &str) -> Option<&str> {
     arn.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
 }

@@ -15,25 +15,35 @@ struct Limit {
     per_sec: f64,
 }
 
-/// The limits of a provider, for each account and region:
+/// The limits of a provider, for each account and region, such as
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     provider: &'static str,
-    /// `UpdateService`, which deployments share.
+    /// Such as `UpdateService`, which deployments share.
     changes: Limit,
-    /// `DescribeServices`.
+    /// Such as `DescribeServices`.
     reads: Limit,
     /// How many services one read asks for.
     services_per_read: usize,
 }
 
-const LIMITS: &[Limits] = &[Limits {
-    provider: "ecs",
-    changes: Limit { burst: 50.0, per_sec: 5.0 },
-    reads: Limit { burst: 100.0, per_sec: 20.0 },
-    services_per_read: 10,
-}];
+const LIMITS: &[Limits] = &[
+    Limits {
+        provider: "ecs",
+        changes: Limit { burst: 50.0, per_sec: 5.0 },
+        reads: Limit { burst: 100.0, per_sec: 20.0 },
+        services_per_read: 10,
+    },
+    // Fifteen a second for all of Lambda's control plane together, of which reads have two thirds:
+    // <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html#api-requests>.
+    Limits {
+        provider: "lambda_concurrency",
+        changes: Limit { burst: 5.0, per_sec: 5.0 },
+        reads: Limit { burst: 10.0, per_sec: 10.0 },
+        services_per_read: 1,
+    },
+];
 
 /// A token bucket. It may be overdrawn, and is then the longer in filling.
 #[derive(Debug)]

@@ -58,7 +58,9 @@ impl Played {
     fn mutations(&self) -> Vec<Request> {
         let requests = self.wire.requests();
         let is_read = |action: &str| [".Describe", ".List", ".Get"].iter().any(|read| action.contains(read));
-        let reads = |request: &Request| request.method == "GET" || is_read(request.action());
+        // AWS's query protocol names the action in the form.
+        let is_query = |request: &Request| request.body.starts_with(b"Action=Describe");
+        let reads = |request: &Request| request.method == "GET" || is_read(request.action()) || is_query(request);
         requests.into_iter().filter(|request| !reads(request)).collect()
     }
 }

@@ -2,9 +2,13 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(feature = "ec2_asg")]
+mod ec2_asg;
 #[cfg(feature = "ecs")]
 mod ecs;
 mod labels;
+#[cfg(feature = "lambda_concurrency")]
+mod lambda_concurrency;
 
 use std::fmt;
 
@@ -82,8 +86,8 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     planned("heroku"),
     planned("marathon"),
     planned("nomad"),
-    planned("ec2_asg"),
-    planned("lambda_concurrency"),
+    entry!(ec2_asg, "ec2_asg"),
+    entry!(lambda_concurrency, "lambda_concurrency"),
     planned("webhook"),
     planned("process"),
 ];

@@ -227,9 +227,7 @@ impl World {
     /// Credentials of a new role that has exactly this policy, as environment variables.
     pub async fn role(&self, policy: &Value) -> Env {
         let role = format!("{}-{}", self.name, self.roles.fetch_add(1, Ordering::Relaxed));
-        let trust = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Principal": { "AWS": "*" }, "Action": "sts:AssumeRole" }] });
-        self.iam(&[("Action", "CreateRole"), ("RoleName", &role), ("AssumeRolePolicyDocument", &trust.to_string())])
-            .await;
+        self.trusted_role(&role).await;
         self.iam(&[
             ("Action", "PutRolePolicy"),
             ("RoleName", &role),
@@ -248,6 +246,14 @@ impl World {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
+    }
+
+    /// A new role that everybody may take, and that may do nothing yet.
+    pub async fn trusted_role(&self, role: &str) {
+        let anybody = json!({ "AWS": "*", "Service": "lambda.amazonaws.com" });
+        let trust = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Principal": anybody, "Action": "sts:AssumeRole" }] });
+        self.iam(&[("Action", "CreateRole"), ("RoleName", role), ("AssumeRolePolicyDocument", &trust.to_string())])
+            .await;
     }
 
     /// One call of IAM's query protocol as root, whose signature the emulator does not check.
