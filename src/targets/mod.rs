@@ -4,7 +4,13 @@
 mod contract;
 #[cfg(feature = "ecs")]
 mod ecs;
+#[cfg(feature = "heroku")]
+mod heroku;
 mod labels;
+#[cfg(feature = "marathon")]
+mod marathon;
+#[cfg(any(feature = "heroku", feature = "marathon"))]
+mod refusal;
 
 use std::fmt;
 
@@ -79,8 +85,8 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     planned("docker"),
     planned("swarm"),
     planned("fly"),
-    planned("heroku"),
-    planned("marathon"),
+    entry!(heroku, "heroku"),
+    entry!(marathon, "marathon"),
     planned("nomad"),
     planned("ec2_asg"),
     planned("lambda_concurrency"),
