@@ -6,9 +6,15 @@ mod contract;
 mod ec2_asg;
 #[cfg(feature = "ecs")]
 mod ecs;
+#[cfg(feature = "heroku")]
+mod heroku;
 mod labels;
 #[cfg(feature = "lambda_concurrency")]
 mod lambda_concurrency;
+#[cfg(feature = "marathon")]
+mod marathon;
+#[cfg(any(feature = "heroku", feature = "marathon"))]
+mod refusal;
 
 use std::fmt;
 
@@ -83,8 +89,8 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     planned("docker"),
     planned("swarm"),
     planned("fly"),
-    planned("heroku"),
-    planned("marathon"),
+    entry!(heroku, "heroku"),
+    entry!(marathon, "marathon"),
     planned("nomad"),
     entry!(ec2_asg, "ec2_asg"),
     entry!(lambda_concurrency, "lambda_concurrency"),

@@ -4,4 +4,6 @@
 mod aws;
 mod ec2_asg;
 mod lambda_concurrency;
+mod heroku;
+mod marathon;
 mod matrix;

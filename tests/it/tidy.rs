@@ -108,7 +108,7 @@ fn every_adapter_has_a_file_and_every_file_a_line() {
         ("stores", names(stores::TABLE)),
         ("notifiers", names(notifiers::TABLE)),
     ] {
-        let helpers = ["mod", "contract", "document", "labels", "sql"];
+        let helpers = ["mod", "contract", "document", "labels", "refusal", "sql"];
         // What is below an adapter's own folder is part of it.
         let folder = format!("src/{family}");
         let files: BTreeSet<_> = files_below(&folder, "rs")
@@ -265,6 +265,7 @@ fn every_example_event_is_a_valid_configuration() {
         ("S3_CONFIG_BUCKET", "tidegate-state-123456789012"),
         ("ALLOWED_SECRETS", "secretsmanager:prod/*"),
         ("ALLOWED_SOURCES", "*"),
+        ("ALLOWED_TARGETS", "*"),
     ];
     let full: BTreeMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let bucket_only: BTreeMap<_, _> = full

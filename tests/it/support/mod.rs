@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod docs;
 pub mod emulator;
 pub mod http;
+pub mod judged;
 pub mod prism;
 pub mod proxy;
 pub mod runtime_api;
