@@ -4,6 +4,8 @@
 mod contract;
 #[cfg(feature = "ecs")]
 mod ecs;
+#[cfg(feature = "fly")]
+mod fly;
 mod labels;
 
 use std::fmt;
@@ -78,7 +80,7 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     planned("kubernetes"),
     planned("docker"),
     planned("swarm"),
-    planned("fly"),
+    entry!(fly, "fly"),
     planned("heroku"),
     planned("marathon"),
     planned("nomad"),
