@@ -8,6 +8,8 @@ mod ec2_asg;
 mod ecs;
 #[cfg(feature = "heroku")]
 mod heroku;
+#[cfg(feature = "fly")]
+mod fly;
 mod labels;
 #[cfg(feature = "lambda_concurrency")]
 mod lambda_concurrency;
@@ -88,9 +90,9 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     planned("kubernetes"),
     planned("docker"),
     planned("swarm"),
-    planned("fly"),
     entry!(heroku, "heroku"),
     entry!(marathon, "marathon"),
+    entry!(fly, "fly"),
     planned("nomad"),
     entry!(ec2_asg, "ec2_asg"),
     entry!(lambda_concurrency, "lambda_concurrency"),

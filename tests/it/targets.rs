@@ -6,4 +6,5 @@ mod ec2_asg;
 mod lambda_concurrency;
 mod heroku;
 mod marathon;
+mod fly;
 mod matrix;
