@@ -4,6 +4,8 @@
 mod contract;
 #[cfg(feature = "ecs")]
 mod ecs;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod labels;
 
 use std::fmt;
@@ -11,6 +13,8 @@ use std::fmt;
 use async_trait::async_trait;
 use serde_json::Value;
 
+#[cfg(feature = "kubernetes")]
+pub use self::kubernetes::roles;
 use crate::adapter::{Entry, entry};
 use crate::core::TargetStatus;
 use crate::error::{Error, ErrorKind, Result};
@@ -75,7 +79,7 @@ pub enum Applied {
 /// Every target: registry, documentation index and test matrix at once.
 pub static TABLE: &[Entry<dyn Target>] = &[
     entry!(ecs, "ecs"),
-    planned("kubernetes"),
+    entry!(kubernetes, "kubernetes"),
     planned("docker"),
     planned("swarm"),
     planned("fly"),
