@@ -59,7 +59,7 @@ enum Credential {
     /// Whatever the kubeconfig says, or nobody.
     OfPlace,
     Token(Reference),
-    Eks(Eks),
+    Eks(Box<Eks>),
 }
 
 /// A connection for one call.
@@ -101,7 +101,7 @@ impl Api {
             (Some(token), _) => Credential::Token(token.clone()),
             (None, Some(cluster)) => {
                 let region = settings.region.as_deref().unwrap_or(&shared.region);
-                Credential::Eks(Eks { sdk: shared.aws.sdk(region), cluster: cluster.clone() })
+                Credential::Eks(Box::new(Eks { sdk: shared.aws.sdk(region), cluster: cluster.clone() }))
             }
             (None, None) if settings.url.is_none() && settings.kubeconfig.is_none() => {
                 Credential::Token(Reference::File(token.to_owned()))

@@ -17,39 +17,15 @@ use tidegate::targets::TABLE;
 use self::fake::{Cluster, TOKEN};
 use crate::support::http::{CA, HttpServer, Reply};
 use crate::support::prism::Prism;
-use crate::support::proxy::{Fault, Proxy};
+use crate::support::proxy::Fault;
 use crate::support::target::{rehearse, set, status};
 
-/// A cluster behind Prism, behind a wire on which everything is counted.
-struct Judged {
-    cluster: Cluster,
-    prism: Prism,
-    wire: Proxy,
-}
-
-impl Judged {
-    async fn start() -> Self {
-        let cluster = Cluster::start().await;
-        let prism = Prism::start("kubernetes-scale.json", &cluster.url()).await;
-        let wire = Proxy::start(prism.url().trim_start_matches("http://").parse().expect("an address")).await;
-        Self { cluster, prism, wire }
-    }
-
-    /// Autoscalers are not in the description, so that none is looked for.
-    fn target(&self, kind: &str, name: &str) -> Value {
-        json!({
-            "type": "kubernetes", "url": self.wire.url(), "namespace": "shop", "kind": kind, "name": name, "token": TOKEN,
-            "allow_other_scaler": true,
-        })
-    }
-
-    fn orders(&self) -> Value {
-        self.target("Deployment", "orders")
-    }
-
-    fn is_as_described(&self) {
-        assert_eq!(self.prism.violations(), Vec::<String>::new());
-    }
+/// A target at an API server. Autoscalers are not in the description that Prism has, so that none is looked for.
+fn target(url: &str, kind: &str, name: &str) -> Value {
+    json!({
+        "type": "kubernetes", "url": url, "namespace": "shop", "kind": kind, "name": name, "token": TOKEN,
+        "allow_other_scaler": true,
+    })
 }
 
 fn refused(status: u16, reason: &str) -> Fault {
@@ -60,40 +36,60 @@ fn refused(status: u16, reason: &str) -> Fault {
 
 #[tokio::test]
 async fn counts_of_every_kind_are_read_and_set_as_kubernetes_describes_it() {
-    let judged = Judged::start().await;
+    let cluster = Cluster::start().await;
+    let prism = Prism::start("kubernetes-scale.json", &cluster.url()).await;
+    let url = prism.url();
     for (kind, resource, name) in [
         ("Deployment", "deployments", "orders"),
         ("StatefulSet", "statefulsets", "carts"),
         ("ReplicaSet", "replicasets", "bills"),
     ] {
-        let target = judged.target(kind, name);
+        let target = target(&url, kind, name);
         let read = status(&[], target.clone()).await.expect("it is there");
         assert_eq!((read.status.desired, read.status.running, read.status.pending), (3, 3, 0), "{kind}");
         assert!(!read.status.rolling_out && read.status.warnings.is_empty(), "{kind}: {:?}", read.status);
         for (count, outcome, changes) in [(5, "changed", 1), (5, "held", 0), (0, "changed", 1), (7, "changed", 1)] {
-            judged.wire.reset();
+            cluster.reset();
             let record = set(&[], target.clone(), count).await;
             assert_eq!(record["outcome"], outcome, "{kind}, {count}: {record}");
-            assert_eq!(judged.wire.mutating().len(), changes, "{kind}, {count}");
-            assert_eq!(judged.cluster.replicas(resource, name), u64::from(count), "{kind}");
+            assert_eq!(cluster.mutating().len(), changes, "{kind}, {count}");
+            assert_eq!(cluster.replicas(resource, name), u64::from(count), "{kind}");
         }
-        let image =
-            judged.cluster.with(resource, name, |it| it["spec"]["template"]["spec"]["containers"][0]["image"].clone());
-        assert_eq!(image, "it:1");
+        let container = |it: &mut Value| it["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+        assert_eq!(cluster.with(resource, name, container), "it:1");
     }
+    cluster.fail_about("*", "/scale", 2, refused(409, "Conflict"));
+    let record = set(&[], target(&url, "Deployment", "orders"), 6).await;
+    assert_eq!(record["outcome"], "changed", "a conflict is tried again: {record}");
+    rolls_out(&cluster, &url).await;
+    for name in ["orders-b", "orders-a", "returns"] {
+        cluster.add(name);
+    }
+    let found = discovered(target(&url, "Deployment", "orders-*")).await;
+    assert_eq!(found, [target(&url, "Deployment", "orders-a"), target(&url, "Deployment", "orders-b")]);
+    fails_in_its_kind(&cluster, &url).await;
+    assert_eq!(prism.violations(), Vec::<String>::new());
+}
+
+async fn rolls_out(cluster: &Cluster, url: &str) {
     let new = |it: &mut Value| it["status"]["conditions"][0]["reason"] = "ReplicaSetUpdated".into();
-    judged.cluster.with("deployments", "orders", new);
-    judged.cluster.with("statefulsets", "carts", |it| it["status"]["updateRevision"] = "carts-2".into());
+    cluster.with("deployments", "orders", new);
+    cluster.with("statefulsets", "carts", |it| it["status"]["updateRevision"] = "carts-2".into());
     for (kind, name) in [("Deployment", "orders"), ("StatefulSet", "carts")] {
-        let read = status(&[], judged.target(kind, name)).await.expect("it is there");
+        let read = status(&[], target(url, kind, name)).await.expect("it is there");
         assert!(read.status.rolling_out, "{kind}");
     }
-    for name in ["orders-b", "orders-a", "returns"] {
-        judged.cluster.add(name);
-    }
-    let found = discovered(judged.target("Deployment", "orders-*")).await;
-    assert_eq!(found, [judged.target("Deployment", "orders-a"), judged.target("Deployment", "orders-b")]);
-    judged.is_as_described();
+}
+
+async fn fails_in_its_kind(cluster: &Cluster, url: &str) {
+    let error = status(&[], target(url, "Deployment", "unknown")).await.expect_err("it is not there");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    let another = with(target(url, "Deployment", "orders"), json!({ "token": "another" }));
+    let error = status(&[], another).await.expect_err("not a token");
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    cluster.with("deployments", "orders", |it| it["metadata"]["deletionTimestamp"] = "2026-11-22T06:00:00Z".into());
+    let error = status(&[], target(url, "Deployment", "orders")).await.expect_err("it is being deleted");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
 }
 
 /// What a target finds.
@@ -126,18 +122,10 @@ fn with(mut settings: Value, more: Value) -> Value {
 
 #[tokio::test]
 async fn every_answer_that_is_an_error_has_its_kind_and_changes_nothing() {
-    let judged = Judged::start().await;
-    let error = status(&[], judged.target("Deployment", "unknown")).await.expect_err("it is not there");
+    let cluster = Cluster::start().await;
+    let orders = target(&cluster.url(), "Deployment", "orders");
+    let error = status(&[], target(&cluster.url(), "Deployment", "unknown")).await.expect_err("it is not there");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-    let error = status(&[], with(judged.orders(), json!({ "token": "another" }))).await.expect_err("not a token");
-    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
-    judged
-        .cluster
-        .with("deployments", "orders", |it| it["metadata"]["deletionTimestamp"] = "2026-11-22T06:00:00Z".into());
-    let error = status(&[], judged.orders()).await.expect_err("it is being deleted");
-    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
-    judged.cluster.with("deployments", "orders", |it| it["metadata"]["deletionTimestamp"].take());
-    judged.is_as_described();
     for (code, reason, kind) in [
         (401, "Unauthorized", ErrorKind::Denied),
         (403, "Forbidden", ErrorKind::Denied),
@@ -148,34 +136,29 @@ async fn every_answer_that_is_an_error_has_its_kind_and_changes_nothing() {
         (503, "ServiceUnavailable", ErrorKind::Unavailable),
         (504, "Timeout", ErrorKind::Timeout),
     ] {
-        judged.wire.reset();
-        judged.cluster.reset();
-        judged.cluster.fail("*", 1, refused(code, reason));
-        let error = status(&[], judged.orders()).await.expect_err(reason);
+        cluster.reset();
+        cluster.fail("*", 1, refused(code, reason));
+        let error = status(&[], orders.clone()).await.expect_err(reason);
         assert!(error.kind() == kind && error.to_string().contains(reason), "{code}: {error}");
-        assert_eq!(judged.wire.calls().len(), 1, "{code}: nothing is repeated");
-        judged.cluster.fail_about("*", "/scale", 1, refused(code, reason));
-        let record = set(&[], judged.orders(), 9).await;
-        assert_eq!(record["failures"][0]["kind"], kind.name(), "{code}: {record}");
-        assert_eq!(judged.wire.mutating().len(), 1, "{code}: what may have changed something is sent once");
-        assert_eq!(judged.cluster.replicas("deployments", "orders"), 3, "{code}");
+        assert_eq!(cluster.calls().len(), 1, "{code}: nothing is repeated");
+        cluster.fail_about("*", "/scale", 1, refused(code, reason));
+        let record = set(&[], orders.clone(), 9).await;
+        assert_eq!(record["failures"][0]["kind"], json!(kind), "{code}: {record}");
+        assert_eq!(cluster.mutating().len(), 1, "{code}: what may have changed something is sent once");
+        assert_eq!(cluster.replicas("deployments", "orders"), 3, "{code}");
     }
 }
 
 #[tokio::test]
-async fn a_conflict_is_tried_again_and_a_lost_reply_takes_no_second_step() {
-    let judged = Judged::start().await;
-    judged.cluster.fail_about("*", "/scale", 2, refused(409, "Conflict"));
-    let record = set(&[], judged.orders(), 6).await;
-    assert_eq!((record["outcome"].as_str(), judged.wire.mutating().len()), (Some("changed"), 3), "{record}");
-    judged.is_as_described();
-    judged.wire.reset();
-    judged.wire.fail_about("*", "/scale", 1, Fault::DropReply);
-    let record = set(&[], judged.orders(), 4).await;
+async fn a_count_whose_reply_is_lost_is_not_set_twice() {
+    let cluster = Cluster::start().await;
+    let orders = target(&cluster.url(), "Deployment", "orders");
+    cluster.fail_about("*", "/scale", 1, Fault::DropReply);
+    let record = set(&[], orders.clone(), 4).await;
     assert_eq!(record["outcome"], "failed", "{record}");
-    assert_eq!(judged.cluster.replicas("deployments", "orders"), 4, "it was done all the same");
-    let record = set(&[], judged.orders(), 4).await;
-    assert_eq!((record["outcome"].as_str(), judged.wire.mutating().len()), (Some("held"), 1), "{record}");
+    assert_eq!(cluster.replicas("deployments", "orders"), 4, "it was done all the same");
+    let record = set(&[], orders, 4).await;
+    assert_eq!((record["outcome"].as_str(), cluster.mutating().len()), (Some("held"), 1), "{record}");
 }
 
 #[tokio::test]
@@ -203,7 +186,7 @@ async fn a_deployment_is_read_over_tls_and_from_nobody_else() {
         "status": { "observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1 },
     });
     let server = HttpServer::with_tls(Reply::json(pod)).await;
-    let target = |more: Value| {
+    let here = |more: Value| {
         let url = format!("https://localhost:{}", server.address.port());
         with(
             json!({ "type": "kubernetes", "url": url, "name": "orders", "token": TOKEN, "allow_other_scaler": true }),
@@ -212,12 +195,12 @@ async fn a_deployment_is_read_over_tls_and_from_nobody_else() {
     };
     let base64 = base64_of(CA);
     for ca in [CA, &base64, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/certs/ca.pem")] {
-        let read = status(&[], target(json!({ "ca": ca }))).await.expect("the CA is its own");
+        let read = status(&[], here(json!({ "ca": ca }))).await.expect("the CA is its own");
         assert_eq!((read.status.desired, read.status.running, read.status.pending), (2, 1, 1));
     }
-    let error = status(&[], target(json!({}))).await.expect_err("nobody knows the CA");
+    let error = status(&[], here(json!({}))).await.expect_err("nobody knows the CA");
     assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("certificate"), "{error}");
-    let insecure = target(json!({ "insecure_tls": true }));
+    let insecure = here(json!({ "insecure_tls": true }));
     let error = status(&[], insecure.clone()).await.expect_err("it is not permitted");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     let read = status(&[("ALLOW_INSECURE_TLS", "true")], insecure).await.expect("it is permitted");
