@@ -187,7 +187,7 @@ impl Command {
             Verb::Validate { file, in_lambda } => validate(file, in_lambda).await,
             Verb::Schema => pretty(&config::schema::document()),
             #[cfg(feature = "kubernetes")]
-            Verb::Iam { event, outside_lambda, kubernetes: true, .. } => roles(event, !outside_lambda).await,
+            Verb::Iam { event, outside_lambda, kubernetes: true, .. } => adapters::roles(event, !outside_lambda).await,
             Verb::Iam { event, account, region, outside_lambda, .. } => {
                 iam(event, account, region, !outside_lambda).await
             }
@@ -252,13 +252,6 @@ async fn iam(
         None => Shared::new(&config, Arc::new(Environment), None).await.account().await?,
     };
     pretty(&policy_of(&config, &Place::new(&config.region, &account))?)
-}
-
-#[cfg(feature = "kubernetes")]
-async fn roles(event: Option<PathBuf>, in_lambda: bool) -> Result<String> {
-    let (vars, event) = given(event)?;
-    let config = load(&vars, &event, in_lambda).await?;
-    pretty(&targets::roles(config.services.iter().map(|service| &service.target))?)
 }
 
 /// The exact policy that a configuration needs.
