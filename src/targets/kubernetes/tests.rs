@@ -95,9 +95,10 @@ fn answer(body: Value) -> Reply {
 
 /// A HorizontalPodAutoscaler of KEDA's for this.
 fn scaler(api_version: &str, kind: &str, name: &str) -> Value {
+    let most = if api_version == "apps/v1beta1" { 9 } else { 8 };
     json!({
         "metadata": { "name": "keda-hpa-it", "ownerReferences": [{ "kind": "ScaledObject", "name": "it" }] },
-        "spec": { "maxReplicas": 9, "scaleTargetRef": { "apiVersion": api_version, "kind": kind, "name": name } },
+        "spec": { "maxReplicas": most, "scaleTargetRef": { "apiVersion": api_version, "kind": kind, "name": name } },
     })
 }
 
