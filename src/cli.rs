@@ -128,6 +128,10 @@ enum Verb {
         /// The configuration is for the command, which may keep its state in files.
         #[arg(long)]
         outside_lambda: bool,
+        /// Print the Roles and RoleBindings that targets in Kubernetes need instead, for `kubectl apply -f -`. Asks nobody.
+        #[cfg(feature = "kubernetes")]
+        #[arg(long)]
+        kubernetes: bool,
     },
     /// Print the table of settings in Markdown, as the README has it.
     Settings,
@@ -182,7 +186,11 @@ impl Command {
             Verb::Targets { json, markdown } => listed(targets::TABLE, json, markdown),
             Verb::Validate { file, in_lambda } => validate(file, in_lambda).await,
             Verb::Schema => pretty(&config::schema::document()),
-            Verb::Iam { event, account, region, outside_lambda } => iam(event, account, region, !outside_lambda).await,
+            #[cfg(feature = "kubernetes")]
+            Verb::Iam { event, outside_lambda, kubernetes: true, .. } => adapters::roles(event, !outside_lambda).await,
+            Verb::Iam { event, account, region, outside_lambda, .. } => {
+                iam(event, account, region, !outside_lambda).await
+            }
             Verb::Settings => Ok(config::docs::table()),
         }
     }

@@ -19,7 +19,7 @@ pub fn start(vars: &dyn Vars) {
         "warning" => "warn",
         _ => "info",
     };
-    let filter = EnvFilter::new(format!("warn,sqlx=off,tidegate={level}"));
+    let filter = EnvFilter::new(format!("warn,sqlx=off,kube_client=off,tidegate={level}"));
     let lines = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(io::stderr);
     // A second start, as in tests, keeps the first.
     let _ = lines.try_init();

@@ -1,12 +1,22 @@
 //! `tidegate sources` and `tidegate targets`: every adapter with what it does, its settings, and whether this build has it.
 
 use std::fmt::Write;
+#[cfg(feature = "kubernetes")]
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::adapter::{Entry, Kind};
 use crate::config::schema::describe;
+
+/// What a cluster must permit for the targets that are in it.
+#[cfg(feature = "kubernetes")]
+pub(super) async fn roles(event: Option<PathBuf>, in_lambda: bool) -> crate::error::Result<String> {
+    let (vars, event) = super::given(event)?;
+    let config = super::load(&vars, &event, in_lambda).await?;
+    super::pretty(&crate::targets::roles(config.services.iter().map(|service| &service.target))?)
+}
 
 /// One adapter.
 #[derive(Debug, Serialize)]

@@ -10,6 +10,8 @@ mod ecs;
 mod heroku;
 #[cfg(feature = "fly")]
 mod fly;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod labels;
 #[cfg(feature = "lambda_concurrency")]
 mod lambda_concurrency;
@@ -23,6 +25,8 @@ use std::fmt;
 use async_trait::async_trait;
 use serde_json::Value;
 
+#[cfg(feature = "kubernetes")]
+pub use self::kubernetes::roles;
 use crate::adapter::{Entry, entry};
 use crate::core::TargetStatus;
 use crate::error::{Error, ErrorKind, Result};
@@ -87,7 +91,7 @@ pub enum Applied {
 /// Every target: registry, documentation index and test matrix at once.
 pub static TABLE: &[Entry<dyn Target>] = &[
     entry!(ecs, "ecs"),
-    planned("kubernetes"),
+    entry!(kubernetes, "kubernetes"),
     planned("docker"),
     planned("swarm"),
     entry!(heroku, "heroku"),

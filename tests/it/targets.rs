@@ -7,4 +7,5 @@ mod lambda_concurrency;
 mod heroku;
 mod marathon;
 mod fly;
+mod kubernetes;
 mod matrix;

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// How long a server may take to listen, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The address in a variable that `scripts/test` sets.
 pub fn started(var: &str) -> SocketAddr {
