@@ -2,9 +2,15 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(feature = "docker")]
+mod docker;
 #[cfg(feature = "ecs")]
 mod ecs;
+#[cfg(any(feature = "docker", feature = "swarm"))]
+mod engine;
 mod labels;
+#[cfg(feature = "swarm")]
+mod swarm;
 
 use std::fmt;
 
@@ -76,8 +82,8 @@ pub enum Applied {
 pub static TABLE: &[Entry<dyn Target>] = &[
     entry!(ecs, "ecs"),
     planned("kubernetes"),
-    planned("docker"),
-    planned("swarm"),
+    entry!(docker, "docker"),
+    entry!(swarm, "swarm"),
     planned("fly"),
     planned("heroku"),
     planned("marathon"),
