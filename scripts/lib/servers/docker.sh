@@ -6,7 +6,10 @@ install_docker() {
   if ! command -v dockerd >/dev/null || ! command -v unshare >/dev/null; then
     apt_install docker.io util-linux
   fi
-  [[ -x /bin/busybox ]] && ! ldd /bin/busybox >/dev/null 2>&1 || apt_install busybox-static
+  # Only the static one runs where there is nothing else.
+  if [[ ! -x /bin/busybox ]] || ldd /bin/busybox >/dev/null 2>&1; then
+    apt_install busybox-static
+  fi
   command -v openssl >/dev/null || apt_install openssl
   install_redis
 }

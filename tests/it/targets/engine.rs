@@ -78,9 +78,8 @@ impl Engine {
             format!("tidegate-{}", folder.path().file_name().expect("it has a name").to_str().expect("it is text"));
         let groups = groups.replace('.', "");
         let log = std::fs::File::create(folder.path().join("log")).expect("creating a log");
-        let run = "busybox ip link set lo up; cd \"$0\" && exec dockerd --iptables=false --ip6tables=false \
-                   --ip-forward=false --bridge=none --storage-driver=vfs --data-root root --exec-root exec \
-                   --pidfile pid -H unix://$0/docker.sock \"$@\"";
+        let run = "busybox ip link set lo up; exec dockerd --iptables=false --ip6tables=false --ip-forward=false --bridge=none \
+                   --storage-driver=vfs --data-root $0/root --exec-root $0/exec --pidfile $0/pid -H unix://$0/docker.sock \"$@\"";
         let mut command = Command::new("unshare");
         command.args([namespace, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", run]);
         command.arg(folder.path()).args(["--cgroup-parent", &format!("/{groups}")]).args(more);
