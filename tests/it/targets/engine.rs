@@ -393,6 +393,6 @@ impl Work {
         let said = String::from_utf8_lossy(&done.stdout);
         let answer: Value = serde_json::from_str(&said)
             .unwrap_or_else(|error| panic!("{error}: {said}{}", String::from_utf8_lossy(&done.stderr)));
-        answer["services"][0].clone()
+        answer["records"][0].clone()
     }
 }
