@@ -58,7 +58,7 @@ impl Played {
     fn mutations(&self) -> Vec<Request> {
         let requests = self.wire.requests();
         let is_read = |action: &str| [".Describe", ".List", ".Get"].iter().any(|read| action.contains(read));
-        let reads = |request: &Request| request.method == "GET" || is_read(request.action());
+        let reads = |request: &Request| ["GET", "HEAD"].contains(&request.method.as_str()) || is_read(request.action());
         requests.into_iter().filter(|request| !reads(request)).collect()
     }
 }

@@ -192,7 +192,7 @@ impl Drop for Engine {
         let _ = self.child.wait();
         let groups = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok);
         let groups = groups.map(|controller| controller.path().join(&self.groups)).filter(|path| path.exists());
-        let give_up = Instant::now() + Duration::from_secs(2);
+        let give_up = Instant::now() + Duration::from_secs(10);
         for group in groups {
             while Command::new("find")
                 .arg(&group)
