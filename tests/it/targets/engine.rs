@@ -188,6 +188,11 @@ impl Drop for Engine {
         if std::thread::panicking() {
             eprintln!("{}", std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
         }
+        // What is paused does not even die, in control groups of the first version.
+        let paused = std::fs::read_dir(Path::new("/sys/fs/cgroup/freezer").join(&self.groups));
+        for container in paused.into_iter().flatten().filter_map(Result::ok) {
+            let _ = std::fs::write(container.path().join("freezer.state"), "THAWED");
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         let groups = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok);
