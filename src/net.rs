@@ -11,7 +11,7 @@ mod http;
 mod pem;
 #[cfg(feature = "tcp")]
 mod tcp;
-#[cfg(any(feature = "kafka", feature = "redis"))]
+#[cfg(any(feature = "docker", feature = "kafka", feature = "redis", feature = "swarm"))]
 pub(crate) mod tls;
 
 #[cfg(feature = "http")]

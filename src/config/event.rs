@@ -63,7 +63,7 @@ pub(super) fn refuse_target(kind: &str, tree: &Tree, input: Input<'_>, problems:
         return refuse_program(tree, "/target", input, problems);
     }
     // An engine runs any image with any mount, and a kubeconfig may name a program that gives the credential.
-    for key in ["host", "image", "command", "kubeconfig"] {
+    for key in ["host", "image", "command", "drain", "kubeconfig"] {
         let at = tree.origin(&format!("/target/{key}"));
         let is_given = tree.value["target"].get(key).is_some();
         if is_given && at.layer == Layer::Event && ["docker", "swarm", "kubernetes"].contains(&kind) {

@@ -61,6 +61,7 @@ impl Played {
         // AWS's query protocol names the action in the form.
         let is_query = |request: &Request| request.body.starts_with(b"Action=Describe");
         let reads = |request: &Request| request.method == "GET" || is_read(request.action()) || is_query(request);
+        let reads = |request: &Request| ["GET", "HEAD"].contains(&request.method.as_str()) || is_read(request.action());
         requests.into_iter().filter(|request| !reads(request)).collect()
     }
 }

@@ -19,6 +19,12 @@ mod lambda_concurrency;
 mod marathon;
 #[cfg(any(feature = "heroku", feature = "marathon"))]
 mod refusal;
+#[cfg(feature = "docker")]
+mod docker;
+#[cfg(any(feature = "docker", feature = "swarm"))]
+mod engine;
+#[cfg(feature = "swarm")]
+mod swarm;
 
 use std::fmt;
 
@@ -92,11 +98,11 @@ pub enum Applied {
 pub static TABLE: &[Entry<dyn Target>] = &[
     entry!(ecs, "ecs"),
     entry!(kubernetes, "kubernetes"),
-    planned("docker"),
-    planned("swarm"),
     entry!(heroku, "heroku"),
     entry!(marathon, "marathon"),
     entry!(fly, "fly"),
+    entry!(docker, "docker"),
+    entry!(swarm, "swarm"),
     planned("nomad"),
     entry!(ec2_asg, "ec2_asg"),
     entry!(lambda_concurrency, "lambda_concurrency"),

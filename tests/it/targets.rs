@@ -8,4 +8,7 @@ mod heroku;
 mod marathon;
 mod fly;
 mod kubernetes;
+mod docker;
+mod engine;
 mod matrix;
+mod swarm;
