@@ -31,7 +31,7 @@ use crate::sources::Source;
 use crate::stores::Store;
 use crate::targets::Target;
 
-#[cfg(all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3"))]
+#[cfg(any(feature = "nomad", all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3")))]
 pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};
 pub(crate) use event::received;

@@ -5,8 +5,14 @@ mod contract;
 #[cfg(feature = "ecs")]
 mod ecs;
 mod labels;
+#[cfg(feature = "nomad")]
+mod nomad;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use std::fmt;
+#[cfg(any(feature = "nomad", feature = "webhook"))]
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -81,13 +87,23 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     planned("fly"),
     planned("heroku"),
     planned("marathon"),
-    planned("nomad"),
+    entry!(nomad, "nomad"),
     planned("ec2_asg"),
     planned("lambda_concurrency"),
-    planned("webhook"),
+    entry!(webhook, "webhook"),
     planned("process"),
 ];
 
 const fn planned(name: &'static str) -> Entry<dyn Target> {
     Entry::Planned { name, aliases: &[] }
+}
+
+/// For [`Target::asked_with`]: what tells settings from others, secrets among them, without showing them.
+#[cfg(any(feature = "nomad", feature = "webhook"))]
+fn fingerprint(settings: &Value, names: &[&str]) -> String {
+    let mut hasher = DefaultHasher::new();
+    for (key, value) in settings.as_object().into_iter().flatten().filter(|(key, _)| !names.contains(&key.as_str())) {
+        (key, value).hash(&mut hasher);
+    }
+    format!("{:x}", hasher.finish())
 }

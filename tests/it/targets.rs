@@ -2,3 +2,5 @@
 //! is in `tests/matrix/targets`.
 
 mod matrix;
+mod nomad;
+mod webhook;
