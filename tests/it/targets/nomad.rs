@@ -63,7 +63,7 @@ async fn a_nomad_group_that_is_there_already_is_not_asked_again() {
 #[tokio::test]
 async fn a_nomad_group_whose_reply_is_lost_takes_no_second_step() {
     let nomad = Nomad::start(2).await;
-    nomad.wire.fail("PostObject", 1, Fault::DropReply);
+    nomad.wire.fail_about("*", "\"Count\"", 1, Fault::DropReply);
     let record = set(ENV, settings(&nomad), 5).await;
     assert_eq!(record["failures"][0]["kind"], "Unavailable", "{record}");
     assert_eq!(nomad.wire.mutating().len(), 1, "what may have changed something is sent once");

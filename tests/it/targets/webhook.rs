@@ -110,7 +110,7 @@ async fn a_webhook_that_is_there_already_is_sent_nothing() {
 async fn a_difference_is_counted_from_what_is_there_when_it_is_sent() {
     let receiver = Receiver::start(3).await;
     // The tick looks twice, and the target once more before it sends: somebody else is quicker.
-    let hold = receiver.wire.hold_nth("GetObject", 3, When::Before);
+    let hold = receiver.wire.hold_nth("*", 3, When::Before);
     let meanwhile = async {
         hold.reached().await;
         receiver.with(|state| state.replicas = 4);
@@ -124,11 +124,14 @@ async fn a_difference_is_counted_from_what_is_there_when_it_is_sent() {
 #[tokio::test]
 async fn a_difference_whose_reply_is_lost_is_not_sent_again() {
     let receiver = Receiver::start(3).await;
-    for settings in [jenkins(&receiver), docker_scaler(&receiver), absolute(&receiver)] {
+    for (settings, about) in [
+        (jenkins(&receiver), "buildWithParameters"),
+        (docker_scaler(&receiver), "scale-service"),
+        (absolute(&receiver), r#""replicas": 5"#),
+    ] {
         receiver.with(|state| state.replicas = 3);
         let before = receiver.wire.mutating().len();
-        let action = if settings["method"] == "PUT" { "PutObject" } else { "PostObject" };
-        receiver.wire.fail(action, 1, Fault::DropReply);
+        receiver.wire.fail_about("*", about, 1, Fault::DropReply);
         let record = set(ENV, settings.clone(), 5).await;
         assert_eq!(record["failures"][0]["kind"], "Unavailable", "{record}");
         assert_eq!(receiver.replicas(), 5);
@@ -211,12 +214,12 @@ async fn a_status_of_a_webhook_that_cannot_be_read_is_an_error_and_nothing_is_se
         (500, ErrorKind::Unavailable),
     ] {
         let body = "canary-body".to_owned();
-        receiver.wire.fail("GetObject", 1, Fault::Status { status: answer, headers: Vec::new(), body });
+        receiver.wire.fail("*", 1, Fault::Status { status: answer, headers: Vec::new(), body });
         let error = status(ENV, jenkins(&receiver)).await.expect_err("there is no status");
         assert_eq!(error.kind(), kind, "{error}");
     }
     for body in ["", "{}", "[]", r#"{"Spec": {"Mode": {"Global": {}}}, "ServiceStatus": {"RunningTasks": 1}}"#] {
-        receiver.wire.fail("GetObject", 1, Fault::body(body));
+        receiver.wire.fail("*", 1, Fault::body(body));
         let error = status(ENV, jenkins(&receiver)).await.expect_err("there is no status");
         assert_eq!(error.kind(), ErrorKind::Malformed, "{body}: {error}");
     }
