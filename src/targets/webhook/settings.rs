@@ -236,7 +236,8 @@ fn wrong_templates(settings: &Settings) -> Vec<(String, String)> {
         problem("has a ${…} that stands for nothing", remedy);
     }
     let says = |name: &str| used.contains(&name);
-    if !says("desired") && !says("delta") && !(says("by") && says("direction")) {
+    let says_how_many = says("desired") || says("delta") || (says("by") && says("direction"));
+    if !says_how_many {
         let remedy = "put ${desired}, ${delta}, or ${by} and ${direction} into set_url, body or form";
         problem("does not say the change to the receiver", remedy);
     }

@@ -166,7 +166,7 @@ async fn a_build_that_waits_is_asked_for_with_the_same_key_and_done_once() {
     set(ENV, jenkins(&receiver), 4).await;
     let keys: Vec<_> =
         receiver.with(|state| state.headers.iter().map(|sent| sent["idempotency-key"].clone()).collect());
-    assert_eq!((keys.len(), &keys[0] == &keys[1], &keys[1] == &keys[2]), (3, true, false));
+    assert_eq!((keys.len(), keys[0] == keys[1], keys[1] == keys[2]), (3, true, false));
 }
 
 #[tokio::test]
