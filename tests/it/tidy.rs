@@ -265,6 +265,7 @@ fn every_example_event_is_a_valid_configuration() {
         ("S3_CONFIG_BUCKET", "tidegate-state-123456789012"),
         ("ALLOWED_SECRETS", "secretsmanager:prod/*"),
         ("ALLOWED_SOURCES", "*"),
+        ("ALLOWED_TARGETS", "*"),
     ];
     let full: BTreeMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let bucket_only: BTreeMap<_, _> = full
