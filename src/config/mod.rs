@@ -38,6 +38,7 @@ use crate::targets::Target;
 #[cfg_attr(not(feature = "full"), allow(unused_imports, reason = "not every adapter needs it"))]
 #[cfg(any(feature = "fly", all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3")))]
 #[cfg(any(feature = "kubernetes", all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3")))]
+#[cfg(any(feature = "nomad", all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3")))]
 pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};
 pub(crate) use event::received;

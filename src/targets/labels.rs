@@ -6,15 +6,27 @@
 use crate::core::{Asked, Held, Pause};
 
 /// Names of the least tasks.
-const MIN: &[&str] =
-    &["tidegate:min", "tidegate/min", "tidegate.min", "com.df.scaleMin", "com.microscaling.min-containers"];
+const MIN: &[&str] = &[
+    "tidegate:min",
+    "tidegate/min",
+    "tidegate.min",
+    "tidegate_min",
+    "com.df.scaleMin",
+    "com.microscaling.min-containers",
+];
 
 /// Names of the most tasks.
-const MAX: &[&str] =
-    &["tidegate:max", "tidegate/max", "tidegate.max", "com.df.scaleMax", "com.microscaling.max-containers"];
+const MAX: &[&str] = &[
+    "tidegate:max",
+    "tidegate/max",
+    "tidegate.max",
+    "tidegate_max",
+    "com.df.scaleMax",
+    "com.microscaling.max-containers",
+];
 
 /// Names of a pause.
-const PAUSE: &[&str] = &["tidegate:pause", "tidegate/pause", "tidegate.pause"];
+const PAUSE: &[&str] = &["tidegate:pause", "tidegate/pause", "tidegate.pause", "tidegate_pause"];
 
 /// Whether anything may be changed at all, as Microscaling's images said it.
 const IS_SCALABLE: &str = "com.microscaling.is-scalable";

@@ -25,8 +25,14 @@ mod docker;
 mod engine;
 #[cfg(feature = "swarm")]
 mod swarm;
+#[cfg(feature = "nomad")]
+mod nomad;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use std::fmt;
+#[cfg(any(feature = "nomad", feature = "webhook"))]
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -103,13 +109,23 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     entry!(fly, "fly"),
     entry!(docker, "docker"),
     entry!(swarm, "swarm"),
-    planned("nomad"),
     entry!(ec2_asg, "ec2_asg"),
     entry!(lambda_concurrency, "lambda_concurrency"),
-    planned("webhook"),
+    entry!(nomad, "nomad"),
+    entry!(webhook, "webhook"),
     planned("process"),
 ];
 
 const fn planned(name: &'static str) -> Entry<dyn Target> {
     Entry::Planned { name, aliases: &[] }
+}
+
+/// For [`Target::asked_with`]: what tells settings from others, secrets among them, without showing them.
+#[cfg(any(feature = "nomad", feature = "webhook"))]
+fn fingerprint(settings: &Value, names: &[&str]) -> String {
+    let mut hasher = DefaultHasher::new();
+    for (key, value) in settings.as_object().into_iter().flatten().filter(|(key, _)| !names.contains(&key.as_str())) {
+        (key, value).hash(&mut hasher);
+    }
+    format!("{:x}", hasher.finish())
 }

@@ -12,3 +12,5 @@ mod docker;
 mod engine;
 mod matrix;
 mod swarm;
+mod nomad;
+mod webhook;
