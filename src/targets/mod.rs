@@ -5,6 +5,8 @@ mod contract;
 #[cfg(feature = "ecs")]
 mod ecs;
 mod labels;
+#[cfg(feature = "process")]
+mod process;
 
 use std::fmt;
 
@@ -85,7 +87,7 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     planned("ec2_asg"),
     planned("lambda_concurrency"),
     planned("webhook"),
-    planned("process"),
+    entry!(process, "process"),
 ];
 
 const fn planned(name: &'static str) -> Entry<dyn Target> {

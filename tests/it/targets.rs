@@ -2,3 +2,4 @@
 //! is in `tests/matrix/targets`.
 
 mod matrix;
+mod process;

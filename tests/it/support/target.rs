@@ -56,5 +56,5 @@ async fn tick(env: &[(&str, &str)], settings: Value, count: u32, dry_run: bool) 
     };
     let answer = json!(answer);
     assert!(!answer.to_string().contains("canary"), "the record shows a secret: {answer}");
-    answer["services"][0].clone()
+    answer["records"][0].clone()
 }
