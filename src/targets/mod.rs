@@ -29,6 +29,8 @@ mod swarm;
 mod nomad;
 #[cfg(feature = "webhook")]
 mod webhook;
+#[cfg(feature = "process")]
+mod process;
 
 use std::fmt;
 #[cfg(any(feature = "nomad", feature = "webhook"))]
@@ -113,7 +115,7 @@ pub static TABLE: &[Entry<dyn Target>] = &[
     entry!(lambda_concurrency, "lambda_concurrency"),
     entry!(nomad, "nomad"),
     entry!(webhook, "webhook"),
-    planned("process"),
+    entry!(process, "process"),
 ];
 
 const fn planned(name: &'static str) -> Entry<dyn Target> {

@@ -14,3 +14,4 @@ mod matrix;
 mod swarm;
 mod nomad;
 mod webhook;
+mod process;
