@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::alert;
 use super::deployment::{Deployment, network, refuse_unlisted, state};
 use super::env::Vars;
 use super::event;
 use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
-use super::rules::{formula_fits, rules, weights_are_of_sources, with_whole_numbers};
+use super::rules::{formulas_fit, rules, weights_are_of_sources, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
 use super::sources::Sources;
 use super::{
@@ -181,7 +182,13 @@ fn services(
     let trees = trees.into_iter().map(|tree| over_defaults(&layers.defaults, tree));
     let services: Vec<_> = trees.map(|tree| (context.service(&tree, problems), tree)).collect();
     refuse_twins(&services, problems);
-    services.into_iter().filter_map(|(service, _)| service).collect()
+    let is_whole = services.iter().all(|(service, _)| service.is_some());
+    let mut services: Vec<_> = services.into_iter().filter_map(|(service, _)| service).collect();
+    // Where a service is not valid, nothing can be said about what an alert names.
+    if is_whole {
+        alert::deliver(input.event, &mut services, problems);
+    }
+    services
 }
 
 fn listed(list: &Tree, problems: &mut Problems) -> Vec<Tree> {
@@ -284,12 +291,12 @@ impl Context<'_> {
             rules.weights.extend(weights);
             brakes_are_sources(tree, rules, &sources, problems);
             weights_are_of_sources(tree, rules, &sources, problems);
-            formula_fits(tree, rules, &sources, problems);
+            formulas_fit(tree, rules, &sources, problems);
         }
         let name = tree.value["name"].as_str()?.to_owned();
         (before == problems.0.len()).then_some(())?;
         let limits = self.deployment.limits();
-        Some(Service { name, target: target?, identity: identity?, sources, rules: rules?, limits })
+        Some(Service { name, target: target?, identity: identity?, sources, rules: rules?, limits, alert: None })
     }
 
     /// The setting to blame for what several settings name together: in the short form one that the payload gave, if any.

@@ -5,6 +5,7 @@
 //! Objects merge key by key; a list, a target and a source are replaced whole, so that a credential never meets
 //! a host that it was not written beside.
 
+mod alert;
 mod check;
 mod deployment;
 pub mod docs;
@@ -26,7 +27,7 @@ mod sources;
 use serde_json::Value;
 
 use crate::adapter::{Identity, Section};
-use crate::core::{Asked, Rules};
+use crate::core::{Alert, Asked, Rules};
 use crate::sources::Source;
 use crate::stores::Store;
 use crate::targets::Target;
@@ -104,6 +105,8 @@ pub struct Service {
     pub rules: Rules,
     /// The deployment's hard bounds, for what targets ask for themselves. Those of `rules` are within them.
     pub limits: Asked,
+    /// The alert that this invocation is about, if it is about one for this service.
+    pub alert: Option<Alert>,
 }
 
 /// A source and its name in records.

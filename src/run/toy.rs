@@ -207,6 +207,7 @@ impl World {
             }],
             rules: Rules { bounds: Bounds { min: 0, max: 10_000 }, ..rules.clone() },
             limits: Asked::default(),
+            alert: None,
         };
         Config {
             services: self.inner().desired.keys().map(service).collect(),

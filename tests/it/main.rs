@@ -8,6 +8,7 @@ mod config;
 mod e2e;
 mod faults;
 mod http;
+mod parity;
 mod properties;
 mod safety;
 mod scenarios;

@@ -65,6 +65,14 @@ fn the_core_is_pure() {
                     "rules::",
                     "safety::",
                     "state::",
+                    "alert_step::",
+                    "band::",
+                    "because::",
+                    "memory::",
+                    "pid::",
+                    "step::",
+                    "streak::",
+                    "target::",
                     "threshold::",
                 ];
                 let fine = allowed.iter().chain(&own).any(|prefix| used.starts_with(prefix));

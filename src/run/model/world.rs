@@ -217,6 +217,7 @@ pub(super) fn config(rules: &Value) -> Config {
             sources: vec![source],
             rules,
             limits: Asked::default(),
+            alert: None,
         }],
         state: Section { kind: &STORE, settings: Value::Null },
         dry_run: false,
