@@ -392,6 +392,8 @@ fn refuse_broken_references(schema: &Value, tree: &Tree, pointer: &str, problems
     }
 }
 
+#[cfg(feature = "secretsmanager")]
+#[cfg(feature = "ssm")]
 #[cfg(test)]
 mod tests {
     use super::*;
