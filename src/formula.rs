@@ -4,16 +4,18 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::core::{Combine, Computed, Finite, Observation, Rules, Unreadable, load_of};
+use crate::core::{Combine, Computed, Finite, Observation, Policy, Rules, Unreadable, load_of};
 use crate::error::ErrorKind;
 use crate::expression;
 
-/// Evaluates the formula of the rules, if they have one, over the loads that were seen.
+/// Evaluates the formula of the rules and those of their policies, if they have any, over the loads that were seen.
 pub fn evaluate(rules: &Rules, seen: &mut Observation, now: Timestamp) {
     seen.formula = match &rules.combine {
         Combine::Formula(formula) => Some(computed(formula, rules, seen, now)),
         Combine::Max | Combine::Sum | Combine::Mean => None,
     };
+    let used = rules.policies.iter().flat_map(Policy::formulas);
+    seen.policy_formulas = used.map(|(_, text)| (text.to_owned(), computed(text, rules, seen, now))).collect();
 }
 
 fn computed(formula: &str, rules: &Rules, seen: &Observation, now: Timestamp) -> Computed {

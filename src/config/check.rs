@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
+use super::alert;
 use super::deployment::{Deployment, network, refuse_unlisted, state};
 use super::discovered;
 use super::event;
 use super::intervals::intervals;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
-use super::rules::{formula_fits, rules, weights_are_of_sources, with_whole_numbers};
+use super::rules::{formulas_fit, rules, weights_are_of_sources, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
 use super::sources::Sources;
 use super::{
@@ -105,11 +106,17 @@ fn services(
         }
     }
     refuse_twins(&services, problems);
-    let (services, asked): (Vec<_>, _) =
-        (services.iter().filter_map(|(service, _)| service.clone()).collect(), services.len());
-    let more = discovered::without_twins(discovered, &services);
+    let is_whole = services.iter().all(|(service, _)| service.is_some());
+    let asked = services.len();
+    let configured: Vec<_> = services.into_iter().filter_map(|(service, _)| service).collect();
+    let more = discovered::without_twins(discovered, &configured);
     let asked = asked + more.len();
-    (services.into_iter().chain(more).collect(), asked)
+    let mut services: Vec<_> = configured.into_iter().chain(more).collect();
+    // Where a service is not valid, nothing can be said about what an alert names.
+    if is_whole {
+        alert::deliver(input.event, &mut services, problems);
+    }
+    (services, asked)
 }
 
 fn listed(list: &Tree, problems: &mut Problems) -> Vec<Tree> {
@@ -212,12 +219,13 @@ impl Context<'_> {
             rules.weights.extend(weights);
             brakes_are_sources(tree, rules, &sources, problems);
             weights_are_of_sources(tree, rules, &sources, problems);
-            formula_fits(tree, rules, &sources, problems);
+            formulas_fit(tree, rules, &sources, problems);
         }
         let name = tree.value["name"].as_str()?.to_owned();
         (before == problems.0.len()).then_some(())?;
         let limits = self.deployment.limits();
-        Some(Service { name, target: target?, identity: identity?, sources, rules: rules?, unknown: None, limits })
+        let rules = rules?;
+        Some(Service { name, target: target?, identity: identity?, sources, rules, unknown: None, limits, alert: None })
     }
 
     /// The setting to blame for what several settings name together: in the short form one that the payload gave, if any.
@@ -313,7 +321,9 @@ fn refuse_broken_references(schema: &Value, tree: &Tree, pointer: &str, problems
     }
 }
 
-#[cfg(all(test, feature = "secretsmanager", feature = "ssm"))]
+#[cfg(feature = "secretsmanager")]
+#[cfg(feature = "ssm")]
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::origin::{Layer, Origin, Problems, Tree};
-use super::{Config, Input};
+use super::{Config, Input, alert};
 use crate::adapter::{Section, find};
 use crate::sources::{self, Source};
 
@@ -13,11 +13,17 @@ pub(super) fn is_read_by(source_type: &str) -> bool {
     find(sources::TABLE, source_type).is_ok_and(|kind| sources::reads_event(kind.name))
 }
 
-/// Whether any of these services has such a source.
+/// Whether any of these services has such a source, or steps by alerts.
 pub(super) fn is_read_by_any(services: &Value) -> bool {
-    let services = services.as_array().into_iter().flatten();
-    let mut sources = services.flat_map(|service| service["sources"].as_array().into_iter().flatten());
-    sources.any(|source| source["type"].as_str().is_some_and(is_read_by))
+    let services = || services.as_array().into_iter().flatten();
+    let mut sources = services().flat_map(|service| service["sources"].as_array().into_iter().flatten());
+    sources.any(|source| source["type"].as_str().is_some_and(is_read_by)) || services().any(steps_by_alerts)
+}
+
+/// Whether a service, or what is given for all of them, steps by alerts.
+pub(super) fn steps_by_alerts(service: &Value) -> bool {
+    let mut policies = service["policies"].as_array().into_iter().flatten();
+    policies.any(|policy| policy["type"] == "alert_step")
 }
 
 /// Lets a source take what it reads of the event, and refuses what is not for where it is configured or run.
@@ -85,6 +91,7 @@ pub(crate) fn received(config: &mut Config, at: Timestamp) {
     for source in config.services.iter_mut().flat_map(|service| &mut service.sources) {
         sources::note_received(&mut source.section, at);
     }
+    alert::received(config, at);
 }
 
 #[cfg(all(test, feature = "full"))]

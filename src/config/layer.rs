@@ -243,10 +243,11 @@ impl Layers {
         self.single_origins.push(origin.clone());
     }
 
-    /// Whether the layers so far have a source that looks into events.
+    /// Whether the layers so far have a source or a policy that looks into events.
     fn read_events(&self) -> bool {
         let services = self.services.as_ref().map(|services| &services.value);
-        services.map_or_else(|| event::is_read_by(&self.source_type()), event::is_read_by_any)
+        let is_read = services.map_or_else(|| event::is_read_by(&self.source_type()), event::is_read_by_any);
+        is_read || event::steps_by_alerts(&self.defaults.value)
     }
 
     fn source_type(&self) -> String {

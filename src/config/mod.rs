@@ -5,6 +5,7 @@
 //! Objects merge key by key; a list, a target and a source are replaced whole, so that a credential never meets
 //! a host that it was not written beside.
 
+mod alert;
 mod alone;
 mod check;
 mod deployment;
@@ -30,15 +31,13 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::adapter::{Identity, Section};
-use crate::core::{Asked, Rules, Unreadable};
+use crate::core::{Alert, Asked, Rules, Unreadable};
 use crate::sources::Source;
 use crate::stores::Store;
 use crate::targets::Target;
 
 #[cfg_attr(not(feature = "full"), allow(unused_imports, reason = "not every adapter needs it"))]
-#[cfg(any(feature = "fly", all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3")))]
-#[cfg(any(feature = "kubernetes", all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3")))]
-#[cfg(any(feature = "nomad", all(any(test, fuzzing), feature = "sqs", feature = "ecs", feature = "s3")))]
+#[cfg_attr(not(feature = "full"), allow(unused_imports, reason = "not every adapter needs it"))]
 pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};
 pub(crate) use event::received;
@@ -114,6 +113,8 @@ pub struct Service {
     pub unknown: Option<Unreadable>,
     /// The deployment's hard bounds, for what targets ask for themselves. Those of `rules` are within them.
     pub limits: Asked,
+    /// The alert that this invocation is about, if it is about one for this service.
+    pub alert: Option<Alert>,
 }
 
 /// A source and its name in records.

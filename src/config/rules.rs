@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::NamedSource;
 use super::deployment::Deployment;
-use super::origin::{Layer, Problems, Tree};
+use super::origin::{Layer, Origin, Problems, Tree};
 use super::schema::{self, did_you_mean, validate};
-use crate::core::{Bounds, Combine, Fallback, PLANNED_POLICIES, POLICIES, Rules, Threshold};
+use crate::core::{Bounds, Combine, Fallback, PLANNED_POLICIES, POLICIES, Policy, Rules, Threshold};
 use crate::error::ErrorKind;
 use crate::expression;
 
@@ -59,7 +59,10 @@ fn policies(tree: &Tree, problems: &mut Problems) {
         match schema::policy(asked) {
             Some(schema) => {
                 validate(tree, &pointer, &schema, problems);
-                thresholds_in_order(tree, &pointer, problems);
+                match asked {
+                    "threshold" => thresholds_in_order(tree, &pointer, problems),
+                    _ => settings_fit(tree, &pointer, problems),
+                }
             }
             None if PLANNED_POLICIES.contains(&asked) => {
                 let remedy = format!("this version cannot do it yet; use one of: {}", POLICIES.join(", "));
@@ -72,6 +75,14 @@ fn policies(tree: &Tree, problems: &mut Problems) {
                 did_you_mean(asked, POLICIES),
             ),
         }
+    }
+}
+
+/// What the schema cannot say, as the policy itself says it. What the schema refuses is not read.
+fn settings_fit(tree: &Tree, pointer: &str, problems: &mut Problems) {
+    let Some(Ok(policy)) = tree.value.pointer(pointer).map(Policy::deserialize) else { return };
+    for found in policy.problems() {
+        problems.add(&tree.origin(&format!("{pointer}{}", found.pointer)), found.problem, found.remedy);
     }
 }
 
@@ -119,24 +130,34 @@ pub(super) fn weights_are_of_sources(tree: &Tree, rules: &Rules, sources: &[Name
     }
 }
 
-/// A formula can be read, and its variables are the service's sources.
-pub(super) fn formula_fits(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
-    let Combine::Formula(formula) = &rules.combine else { return };
-    let at = tree.origin("/combine/formula");
-    if let Err(problem) = expression::check(formula) {
-        return problems.add(&at, problem, "write it in the Expr language, such as orders + 2 * refunds");
-    }
+/// Formulas can be read, and their variables are the service's sources.
+pub(super) fn formulas_fit(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
     let names: Vec<_> =
         sources.iter().map(|source| source.name.as_str()).filter(|name| !rules.is_brake(name)).collect();
+    if let Combine::Formula(formula) = &rules.combine {
+        formula_fits(&tree.origin("/combine/formula"), formula, &names, problems);
+    }
+    for (number, policy) in rules.policies.iter().enumerate() {
+        for (setting, formula) in policy.formulas() {
+            let at = tree.origin(&format!("/policies/{number}/{setting}"));
+            formula_fits(&at, formula, &names, problems);
+        }
+    }
+}
+
+fn formula_fits(at: &Origin, formula: &str, names: &[&str], problems: &mut Problems) {
+    if let Err(problem) = expression::check(formula) {
+        return problems.add(at, problem, "write it in the Expr language, such as orders + 2 * refunds");
+    }
     for name in names.iter().filter(|name| !is_variable(name)) {
         let problem = format!("cannot have {name:?} as a variable");
-        problems.add(&at, problem, "give the source a name of letters, digits and _ that begins with a letter");
+        problems.add(at, problem, "give the source a name of letters, digits and _ that begins with a letter");
     }
     let ones: Vec<_> = names.iter().map(|name| (*name, Value::from(1.0))).collect();
     let tried = expression::evaluate(formula, &ones).err().map(|error| error.to_string());
     if let Some((_, unknown)) = tried.as_deref().and_then(|error| error.split_once("unknown variable: ")) {
         let problem = format!("has {unknown} in it, which is none of the sources");
-        problems.add(&at, problem, did_you_mean(unknown, &names));
+        problems.add(at, problem, did_you_mean(unknown, names));
     }
 }
 

@@ -1,8 +1,10 @@
 //! One decision in the making: the guards, in the order in which [`decide`](super::decide) calls them.
 //!
-//! Here are its beginning, what earlier ticks left, the proposals, and its end; [`limits`] and [`safety`] have the guards between.
+//! Here are its beginning, what earlier ticks left, and its end; [`proposals`] has what policies want, and [`limits`] and [`safety`] have
+//! the guards between.
 
 mod limits;
+mod proposals;
 mod safety;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +12,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::combine::Combine;
 use super::decision::{Decision, Direction};
 use super::observation::{Amount, Answer, Computed, Observation, Sample, Unreadable};
-use super::policy::{Because, Situation};
 use super::reason::Reason;
 use super::rules::{Load, PriorityOverride, Rules};
 use super::safety::Brake;
@@ -81,6 +82,7 @@ impl<'a> Case<'a> {
         // Whichever it is, the count that was left before it is no longer to be expected.
         self.state.count = None;
         if self.current == intent.to {
+            self.state.count_readings_anew();
             self.reasons.push(Reason::IntentConfirmed { to: intent.to });
         } else if self.current != intent.from {
             self.reasons.push(Reason::IntentSuperseded { to: intent.to, found: self.current });
@@ -114,99 +116,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Asks every policy about every load; the largest proposal wins.
-    pub(super) fn let_policies_propose(&mut self) {
-        let seen = self.seen;
-        self.state.zeros.retain(|source, _| seen.samples.iter().any(|sample| sample.source == *source));
-        for sample in &seen.samples {
-            let brake = self.rules.brakes.iter().find(|brake| brake.source == sample.source);
-            match (load_of(sample, self.rules, self.now), brake) {
-                (Ok(load), Some(brake)) => self.brakes.push((brake, load)),
-                (Ok(load), None) => {
-                    self.note_zero(&sample.source, load);
-                    self.loads.push((&sample.source, load));
-                }
-                (Err(Unreadable { kind, detail }), _) => {
-                    self.all_read = false;
-                    self.state.zeros.remove(&sample.source);
-                    self.reasons.push(Reason::MetricUnreadable { source: sample.source.clone(), kind, detail });
-                }
-            }
-        }
-        self.all_read &= !self.loads.is_empty();
-        self.note_formula();
-        // No proposal, no change: a service without a readable source stays where it is.
-        self.wanted = self.propose(&self.loads.clone()).unwrap_or(self.current);
-    }
-
-    fn propose(&mut self, loads: &[(&str, f64)]) -> Option<u32> {
-        let base = self.base();
-        let (mut largest, mut steps_out) = (None, false);
-        for (source, load) in self.combined(loads) {
-            for policy in &self.rules.policies {
-                let proposal = policy.propose(Situation { load, current: self.current, base });
-                largest = largest.max(Some(proposal.wants));
-                steps_out |= matches!(proposal.because, Because::AboveThreshold { .. });
-                self.reasons.push(Reason::Proposed {
-                    policy: policy.name().to_owned(),
-                    source: source.clone(),
-                    load,
-                    because: proposal.because,
-                    wants: proposal.wants,
-                });
-            }
-        }
-        if base < self.current && steps_out {
-            self.reasons.push(Reason::CooldownCredit { base });
-        }
-        largest
-    }
-
-    /// A formula that could not be evaluated is like a source that could not be read.
-    fn note_formula(&mut self) {
-        if let (Combine::Formula(_), Some(Computed::Unreadable(why))) = (&self.rules.combine, &self.seen.formula) {
-            self.all_read = false;
-            let (source, kind, detail) = ("formula".to_owned(), why.kind, why.detail.clone());
-            self.reasons.push(Reason::MetricUnreadable { source, kind, detail });
-        }
-    }
-
-    /// The loads to compare, by name.
-    fn combined(&self, loads: &[(&str, f64)]) -> Vec<(String, f64)> {
-        match (&self.rules.combine, &self.seen.formula) {
-            (Combine::Formula(_), Some(Computed::Value(load))) => vec![("formula".to_owned(), load.get())],
-            (Combine::Formula(_), _) => Vec::new(),
-            (combine, _) => {
-                let names = self.seen.samples.iter().map(|sample| sample.source.as_str());
-                let all: Vec<_> = names.filter(|source| !self.rules.is_brake(source)).collect();
-                combine.loads(loads, &all, self.rules)
-            }
-        }
-    }
-
-    /// Whether anything was read that a policy could decide on.
-    fn has_a_load(&self) -> bool {
-        let is_formula = matches!(self.rules.combine, Combine::Formula(_));
-        let has_value = matches!(self.seen.formula, Some(Computed::Value(_)));
-        !self.loads.is_empty() && (!is_formula || has_value)
-    }
-
-    fn note_zero(&mut self, source: &str, load: f64) {
-        if 0.0 < load {
-            self.state.zeros.remove(source);
-            return;
-        }
-        let (now, needed) = (self.now, self.rules.confirm_zero.readings);
-        match self.state.zeros.get_mut(source) {
-            None => drop(self.state.zeros.insert(source.to_owned(), Zero { since: now, seen: 1, last: None })),
-            // The same tick again is no further reading.
-            Some(zero) if now <= zero.last.unwrap_or(zero.since) => {}
-            // Counted no further than it matters, so that an idle service's state stays as it is.
-            Some(zero) if zero.seen < needed => (zero.seen, zero.last) = (zero.seen + 1, Some(now)),
-            Some(zero) => zero.seen = needed,
-        }
-    }
-
     pub(super) fn conclude(mut self) -> (Decision, State) {
         let (from, to, at) = (self.current, self.wanted, self.now);
         let action = |base| Some(Action { at, from, to, base, tick: self.seen.scheduled_for });
@@ -214,6 +123,9 @@ impl<'a> Case<'a> {
             Some(Direction::Out) => self.state.last_out = action(self.base()),
             Some(Direction::In) => self.state.last_in = action(from),
             None => {}
+        }
+        if from != to {
+            self.note_answered_alert();
         }
         if self.probes && from < to {
             self.state.shortfall.iter_mut().for_each(|shortfall| shortfall.probed = Some(at));

@@ -2,6 +2,7 @@
 //!
 //! Total and deterministic: no clock, environment, log, SDK type, async or feature flag. A test holds this line.
 
+pub mod budget;
 mod case;
 mod combine;
 mod decision;
@@ -20,10 +21,13 @@ pub use case::load_of;
 pub use combine::Combine;
 pub use decision::{Decision, Direction};
 pub use observation::{
-    Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus,
+    Alert, Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus,
     Unreadable,
 };
-pub use policy::{Because, PLANNED_POLICIES, POLICIES, Policy, Threshold};
+pub use policy::{
+    AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, Level, Loads, Memory, MetricType, OneByOne,
+    PLANNED_POLICIES, POLICIES, Pid, Policy, Proposal, Run, Situation, Step, StepScaling, Streak, Target, Threshold,
+};
 pub use reason::Reason;
 pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};
 pub use safety::{Behavior, Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};

@@ -1,9 +1,12 @@
 //! Everything one decision may look at, read once per tick.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::decision::Direction;
 use super::rules::Pause;
 use crate::error::ErrorKind;
 
@@ -21,6 +24,12 @@ pub struct Observation {
     /// What the rules' formula gave, if they have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub formula: Option<Computed>,
+    /// What the formulas of policies gave, by the formula.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policy_formulas: BTreeMap<String, Computed>,
+    /// What an alert asks for, where the tick was invoked by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<Alert>,
     /// The time that this tick was scheduled for, where a schedule says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
@@ -44,6 +53,21 @@ pub enum Computed {
     Value(#[schemars(with = "f64", range(min = 0.0))] Finite),
     /// It could not be evaluated, or needs a source that could not be read.
     Unreadable(Unreadable),
+}
+
+/// What an alert asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// Which alert it is, the same each time that it is delivered.
+    #[schemars(length(max = 256))]
+    pub id: String,
+    /// Whether it asks for more tasks or fewer.
+    pub direction: Direction,
+    /// How many, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32")]
+    pub by: Option<u32>,
 }
 
 /// What one source answered.

@@ -30,6 +30,11 @@ pub enum Reason {
         /// The proposed count.
         wants: u32,
     },
+    /// An alert was delivered that was answered already.
+    AlertAnswered {
+        /// The alert.
+        alert: String,
+    },
     /// A step counts from the desired count before the last scale-out, whose tasks may still be starting.
     CooldownCredit {
         /// Where the step counts from.
@@ -267,15 +272,11 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Proposed { source, load, because, wants, .. } => match because {
-                Because::AboveThreshold { threshold } => {
-                    write!(f, "load {load} of {source} is above {threshold}, which wants {wants}")
-                }
-                Because::BelowThreshold { threshold } => {
-                    write!(f, "load {load} of {source} is below {threshold}, which wants {wants}")
-                }
-                Because::InsideBand { from, to } => write!(f, "load {load} of {source} is within {from} to {to}"),
-            },
+            Self::Proposed { source, load, because, wants, .. } => {
+                write!(f, "load {load} of {source} ")?;
+                because.describe(*wants, f)
+            }
+            Self::AlertAnswered { alert } => write!(f, "alert {alert} was answered already"),
             Self::CooldownCredit { base } => {
                 write!(f, "steps count from {base}, since tasks of the last scale-out may still be starting")
             }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::observation::Unreadable;
+use super::policy::Memory;
 
 /// What one service remembers. Everything but `since` may be absent, so that later versions read what earlier ones wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +42,9 @@ pub struct State {
     /// The last loads of the brakes that look at growth, by source.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub brake_loads: BTreeMap<String, BrakeLoad>,
+    /// What policies remember, by the policy's place in the list and the load's name: `0/orders`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, Memory>,
 }
 
 /// A source that reads zero.
@@ -161,18 +165,27 @@ impl State {
             last_loads: BTreeMap::new(),
             shortfall: None,
             brake_loads: BTreeMap::new(),
+            policies: BTreeMap::new(),
         }
     }
 
     /// Records that the announced change was made.
     pub fn confirm(&mut self) {
         self.pending = None;
+        self.count_readings_anew();
+    }
+
+    /// Forgets the readings that a change answered.
+    pub(super) fn count_readings_anew(&mut self) {
+        self.policies.retain(|_, memory| !memory.ends_with_a_change());
     }
 
     /// The same, of a decision that was not carried out: cooldowns run as if it had been, and the count is what it was.
     #[must_use]
     pub fn without_the_change(mut self, current: u32) -> Self {
-        self.pending = None;
+        if self.pending.is_some() {
+            self.confirm();
+        }
         self.count = Some(current);
         self
     }
@@ -207,7 +220,8 @@ impl State {
         let failing = self.failing.iter_mut().map(|failing| &mut failing.since);
         let shortfall =
             self.shortfall.iter_mut().flat_map(|short| [&mut short.since].into_iter().chain(&mut short.probed));
-        let others = intents.chain(zeros).chain(loads).chain(brakes).chain(failing).chain(shortfall);
+        let policies = self.policies.values_mut().flat_map(Memory::times);
+        let others = policies.chain(intents).chain(zeros).chain(loads).chain(brakes).chain(failing).chain(shortfall);
         let mut farthest = None;
         for at in actions.chain(others).chain([&mut self.since]) {
             let ahead = at.duration_since(now);

@@ -103,7 +103,15 @@ impl Draft {
         }
         let status = self.status_to_decide_on(tick, status);
         let samples = self.member.samples.clone();
-        let mut seen = Observation { samples, status, protected, formula: None, scheduled_for: tick.scheduled_for };
+        let mut seen = Observation {
+            samples,
+            status,
+            protected,
+            formula: None,
+            policy_formulas: Default::default(),
+            alert: self.member.service.alert.clone(),
+            scheduled_for: tick.scheduled_for,
+        };
         formula::evaluate(&self.member.service.rules, &mut seen, tick.now);
         // Total by its tests; were it not, it would still fail this service alone.
         let (rules, past) = (&self.member.service.rules, &self.past);

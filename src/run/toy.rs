@@ -218,6 +218,7 @@ impl World {
             rules: Rules { bounds: Bounds { min: 0, max: 10_000 }, ..rules.clone() },
             unknown: None,
             limits: Asked::default(),
+            alert: None,
         };
         Config {
             services: self.inner().desired.keys().map(service).collect(),

@@ -60,8 +60,8 @@ impl Played {
         let is_read = |action: &str| [".Describe", ".List", ".Get"].iter().any(|read| action.contains(read));
         // AWS's query protocol names the action in the form.
         let is_query = |request: &Request| request.body.starts_with(b"Action=Describe");
-        let reads = |request: &Request| request.method == "GET" || is_read(request.action()) || is_query(request);
-        let reads = |request: &Request| ["GET", "HEAD"].contains(&request.method.as_str()) || is_read(request.action());
+        let is_plain = |request: &Request| ["GET", "HEAD"].contains(&request.method.as_str());
+        let reads = |request: &Request| is_plain(request) || is_read(request.action()) || is_query(request);
         requests.into_iter().filter(|request| !reads(request)).collect()
     }
 }

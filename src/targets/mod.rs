@@ -2,14 +2,18 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(feature = "docker")]
+mod docker;
 #[cfg(feature = "ec2_asg")]
 mod ec2_asg;
 #[cfg(feature = "ecs")]
 mod ecs;
-#[cfg(feature = "heroku")]
-mod heroku;
+#[cfg(any(feature = "docker", feature = "swarm"))]
+mod engine;
 #[cfg(feature = "fly")]
 mod fly;
+#[cfg(feature = "heroku")]
+mod heroku;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod labels;
@@ -17,20 +21,16 @@ mod labels;
 mod lambda_concurrency;
 #[cfg(feature = "marathon")]
 mod marathon;
-#[cfg(any(feature = "heroku", feature = "marathon"))]
-mod refusal;
-#[cfg(feature = "docker")]
-mod docker;
-#[cfg(any(feature = "docker", feature = "swarm"))]
-mod engine;
-#[cfg(feature = "swarm")]
-mod swarm;
 #[cfg(feature = "nomad")]
 mod nomad;
-#[cfg(feature = "webhook")]
-mod webhook;
 #[cfg(feature = "process")]
 mod process;
+#[cfg(any(feature = "heroku", feature = "marathon"))]
+mod refusal;
+#[cfg(feature = "swarm")]
+mod swarm;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use std::fmt;
 #[cfg(any(feature = "nomad", feature = "webhook"))]
@@ -106,21 +106,17 @@ pub enum Applied {
 pub static TABLE: &[Entry<dyn Target>] = &[
     entry!(ecs, "ecs"),
     entry!(kubernetes, "kubernetes"),
-    entry!(heroku, "heroku"),
-    entry!(marathon, "marathon"),
-    entry!(fly, "fly"),
     entry!(docker, "docker"),
     entry!(swarm, "swarm"),
+    entry!(fly, "fly"),
+    entry!(heroku, "heroku"),
+    entry!(marathon, "marathon"),
+    entry!(nomad, "nomad"),
     entry!(ec2_asg, "ec2_asg"),
     entry!(lambda_concurrency, "lambda_concurrency"),
-    entry!(nomad, "nomad"),
     entry!(webhook, "webhook"),
     entry!(process, "process"),
 ];
-
-const fn planned(name: &'static str) -> Entry<dyn Target> {
-    Entry::Planned { name, aliases: &[] }
-}
 
 /// For [`Target::asked_with`]: what tells settings from others, secrets among them, without showing them.
 #[cfg(any(feature = "nomad", feature = "webhook"))]

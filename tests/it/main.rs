@@ -4,10 +4,12 @@
     reason = "tests read the environment that scripts/test prepares, and the time of day"
 )]
 
+mod budget;
 mod config;
 mod e2e;
 mod faults;
 mod http;
+mod parity;
 mod properties;
 mod safety;
 mod scenarios;

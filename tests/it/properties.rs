@@ -4,12 +4,14 @@ use jiff::SignedDuration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate::core::{
-    Action, Breaker, ConfirmZero, Decision, Intent, Load, Observation, Past, Policy, PriorityOverride, Rules, Sample,
-    ScaleToZero, Shortfall, State, Threshold, Unreadable, Zero, decide,
+    Action, AdjustmentType, Alarm, Alert, AlertStep, Amount, Answer, Answered, Band, Breaker, Computed, ConfirmZero,
+    Course, Decision, Direction, Finite, Intent, Level, Load, Loads, Memory, MetricType, Observation, OneByOne, Past,
+    Pid, Policy, PriorityOverride, Reading, Rules, Run, Sample, ScaleToZero, Shortfall, State, Step, StepScaling,
+    Streak, Target, Threshold, Unreadable, Zero, decide,
 };
 use tidegate::error::ErrorKind;
 
-use crate::support::{decide_at, noon, noon_plus, rules_with, seen, unreadable, waiting};
+use crate::support::{decide_at, noon, noon_plus, rules, seen, unreadable, waiting};
 
 fn thresholds() -> impl Strategy<Value = Threshold> {
     (0.0..2000.0_f64, 0.0..1.0_f64, 0.0..2.0_f64).prop_map(|(out, part, tasks_per_message)| Threshold {
@@ -19,9 +21,93 @@ fn thresholds() -> impl Strategy<Value = Threshold> {
     })
 }
 
+fn any_alarm(is_out: bool) -> impl Strategy<Value = Alarm> {
+    (0.0..2000.0_f64, 0.0..500.0_f64, 0..60_i32, 0..60_i32).prop_map(move |(threshold, width, near, far)| {
+        let sign = if is_out { 1 } else { -1 };
+        let bound = f64::from(sign) * width;
+        let step = |lower_bound, upper_bound, tasks: i32| Step { lower_bound, upper_bound, adjustment: sign * tasks };
+        let steps = match is_out {
+            true => vec![step(Some(0.0), Some(bound + 1.0), near), step(Some(bound + 1.0), None, far)],
+            false => vec![step(Some(bound - 1.0), Some(0.0), near), step(None, Some(bound - 1.0), far)],
+        };
+        Alarm { threshold, steps }
+    })
+}
+
+fn any_steps() -> impl Strategy<Value = StepScaling> {
+    let least = prop::option::of(1..20_u32);
+    (any::<bool>(), least, any_alarm(true), any_alarm(false)).prop_map(|(is_percent, least, out, mut inward)| {
+        inward.threshold = inward.threshold.min(out.threshold);
+        let adjustment_type =
+            if is_percent { AdjustmentType::PercentChangeInCapacity } else { AdjustmentType::ChangeInCapacity };
+        StepScaling { adjustment_type, min_adjustment_magnitude: least, scale_out: Some(out), scale_in: Some(inward) }
+    })
+}
+
+prop_compose! {
+    fn any_streak()(
+        high in 0.0..2000.0_f64,
+        part in 0.0..1.0_f64,
+        (samples_out, samples_in, increment) in (1..5_u32, 1..5_u32, 1..9_u32),
+        average_of in prop::option::of(1..5_u32),
+    ) -> Streak {
+        Streak { high, low: high * part, samples_out, samples_in, average_of, increment }
+    }
+}
+
+prop_compose! {
+    fn any_pid()(
+        target_load in 0..2000_u32,
+        (k_p, k_d) in (0.0..2.0_f64, 0.0..2.0_f64),
+        velocity_samples in 1..5_u32,
+        max_delta in prop::option::of(1..50_u32),
+        wait_until_settled in any::<bool>(),
+    ) -> Pid {
+        Pid { target_load, k_p, k_i: 0.0, k_d, velocity_samples, max_delta, wait_until_settled }
+    }
+}
+
+fn any_target() -> impl Strategy<Value = Target> {
+    (0.001..2000.0_f64, any::<bool>(), 0.0..=1.0_f64, 0.0..=1.0_f64).prop_map(|(target, is_value, out, inward)| {
+        Target {
+            target,
+            metric_type: if is_value { MetricType::Value } else { MetricType::AverageValue },
+            scale_out_tolerance: out,
+            scale_in_tolerance: inward,
+        }
+    })
+}
+
+pub fn any_policy() -> impl Strategy<Value = Policy> {
+    let band = Band { min: Some("least".to_owned()), max: Some("most".to_owned()), count: None };
+    let alerts = (1..9_u32, 1..9_u32, any::<bool>(), prop::option::of(1..400_u64));
+    let alerts = alerts.prop_map(|(by_out, by_in, refuse_outside, repeat_after_secs)| AlertStep {
+        by_out,
+        by_in,
+        refuse_outside,
+        repeat_after_secs,
+    });
+    let one_by_one = (0..2000_u32, any::<bool>());
+    let one_by_one =
+        one_by_one.prop_map(|(target_load, wait_until_settled)| OneByOne { target_load, wait_until_settled });
+    prop_oneof![
+        4 => thresholds().prop_map(Policy::Threshold),
+        1 => any_steps().prop_map(Policy::Step),
+        1 => any_target().prop_map(Policy::Target),
+        1 => any_streak().prop_map(Policy::Streak),
+        1 => any_pid().prop_map(Policy::Pid),
+        1 => one_by_one.prop_map(Policy::OneByOne),
+        1 => Just(Policy::Band(band)),
+        1 => alerts.prop_map(Policy::AlertStep),
+    ]
+}
+
 prop_compose! {
     pub fn any_rules()(
-        threshold in thresholds(),
+        policies in prop_oneof![
+            3 => any_policy().prop_map(|policy| vec![policy]),
+            1 => vec(any_policy(), 2..4),
+        ],
         min in 0..50_u32,
         span in 0..500_u32,
         out_secs in 0..400_u64,
@@ -51,7 +137,8 @@ prop_compose! {
             min_remaining_fraction: fraction,
             load: if combined { Load::Combined } else { Load::Backlog },
             allow_scale_out_without_state: without_state,
-            ..rules_with(min, min + span, threshold)
+            policies,
+            ..rules(min, min + span)
         }
     }
 }
@@ -67,14 +154,51 @@ fn any_sample() -> impl Strategy<Value = Sample> {
     ]
 }
 
+fn any_computed() -> impl Strategy<Value = Computed> {
+    let why = Unreadable { kind: ErrorKind::Malformed, detail: "its result is NaN".to_owned() };
+    let value = |value: f64| Computed::Value(Finite::try_from(value).expect("it is finite"));
+    prop_oneof![
+        9 => (0.0..600.0_f64).prop_map(value),
+        1 => (0.0..f64::MAX).prop_map(value),
+        1 => Just(Computed::Unreadable(why)),
+    ]
+}
+
+fn any_alert() -> impl Strategy<Value = Alert> {
+    ("[a-c]", any::<bool>(), prop::option::of(0..50_u32)).prop_map(|(id, is_out, by)| Alert {
+        id,
+        direction: if is_out { Direction::Out } else { Direction::In },
+        by,
+    })
+}
+
+fn any_memory() -> impl Strategy<Value = Memory> {
+    let last = || (0.0..2000.0_f64).prop_map(|ago| noon_plus(-ago));
+    let load = || prop_oneof![0.0..3000.0_f64, 0.0..1e15_f64];
+    prop_oneof![
+        (any::<bool>(), 0..6_u32, last()).prop_map(|(is_high, seen, last)| {
+            Memory::Run(Run { level: if is_high { Level::High } else { Level::Low }, seen, last })
+        }),
+        (vec(load(), 0..80), last()).prop_map(|(loads, last)| Memory::Loads(Loads { loads, last })),
+        (load(), vec(-3000.0..3000.0_f64, 0..80), 0..9_u32, last()).prop_map(|(load, velocities, ticks, last)| {
+            Memory::Course(Course { load, velocities, ticks, has_crossed: true, sum: 0.0, last })
+        }),
+        ("[a-c]", last()).prop_map(|(alert, at)| Memory::Alerts(vec![Answered { alert, at }])),
+    ]
+}
+
 prop_compose! {
     pub fn any_seen()(
         desired in 0..600_u32,
         samples in vec(any_sample(), 0..4),
         rolling_out in any::<bool>(),
+        formulas in vec(any_computed(), 2),
+        alert in prop::option::weighted(0.7, any_alert()),
     ) -> Observation {
         let mut seen = seen(desired, samples);
         seen.status.rolling_out = rolling_out;
+        seen.policy_formulas = ["least", "most"].map(str::to_owned).into_iter().zip(formulas).collect();
+        seen.alert = alert;
         seen
     }
 }
@@ -94,6 +218,7 @@ prop_compose! {
         count in prop::option::weighted(0.2, 0..600_u32),
         zero in prop::option::of((0.0..300.0_f64, 0..4_u32)),
         shortfall in prop::option::of((0.0..2000.0_f64, 0..600_u32, prop::option::of(0.0..2000.0_f64))),
+        policies in prop::collection::btree_map("[0-2]/(queue|alert)", any_memory(), 0..3),
     ) -> State {
         let pending = pending.map(|Action { at, from, to, .. }| Intent { at, from, to });
         let zero = zero.map(|(ago, seen)| ("queue".to_owned(), Zero { since: noon_plus(-ago), seen, last: None }));
@@ -103,7 +228,7 @@ prop_compose! {
             probed: probed.map(|ago| noon_plus(-ago)),
         });
         let zeros = zero.into_iter().collect();
-        State { last_out, last_in, pending, count, zeros, shortfall, ..State::new(noon_plus(-since)) }
+        State { last_out, last_in, pending, count, zeros, shortfall, policies, ..State::new(noon_plus(-since)) }
     }
 }
 
@@ -160,6 +285,8 @@ proptest! {
     #[test]
     fn without_a_readable_source_nothing_moves_within_bounds(rules in any_rules(), mut seen in any_seen(), past in any_past()) {
         seen.samples = vec![unreadable("broken", ErrorKind::Timeout)];
+        // Formulas have no value then, and an alert is a reading of its own.
+        (seen.policy_formulas, seen.alert) = (Default::default(), None);
         let (decision, _) = decide(&rules, &seen, &past, noon());
         let inside = rules.bounds.clamp(decision.current) == decision.current;
         prop_assert!(!inside || decision.desired == decision.current, "{decision:?}");
@@ -188,10 +315,10 @@ proptest! {
         more in 0..20_000_u64,
         past in any_past(),
     ) {
-        let Policy::Threshold(threshold) = &rules.policies[0];
+        let Policy::Threshold(threshold) = &rules.policies[0] else { return Ok(()) };
         prop_assume!(threshold.scale_in_threshold * threshold.tasks_per_message <= f64::from(current));
         // A zero that is not believed yet holds the count.
-        let rules = Rules { confirm_zero: ConfirmZero { readings: 1, secs: 0 }, ..rules.clone() };
+        let rules = Rules { policies: vec![rules.policies[0].clone()], confirm_zero: ConfirmZero { readings: 1, secs: 0 }, ..rules.clone() };
         let desired = |backlog| decide(&rules, &seen(current, vec![waiting("queue", backlog)]), &past, noon()).0.desired;
         prop_assert!(desired(less.min(more)) <= desired(less.max(more)));
     }
@@ -283,5 +410,85 @@ proptest! {
         prop_assume!(first.desired < current && current <= rules.bounds.max);
         let (again, _) = decide_at(&rules, &seen, &Past::Known(announced), noon_plus(later));
         prop_assert_eq!(again.desired, current, "{:?} then {:?}", first, again);
+    }
+
+    #[test]
+    fn no_number_stops_a_policy(
+        rules in any_rules(),
+        mut seen in any_seen(),
+        past in any_past(),
+        load in prop_oneof![0.0..f64::MAX, Just(f64::MAX), Just(f64::MIN_POSITIVE)],
+        (desired, running) in (any::<u32>(), any::<u32>()),
+        k_i in 0.0..1000.0_f64,
+    ) {
+        let mut rules = rules;
+        for policy in &mut rules.policies {
+            if let Policy::Pid(pid) = policy {
+                pid.k_i = k_i;
+            }
+        }
+        let amount = Amount::Gauge { value: Finite::try_from(load).expect("it is finite") };
+        let answer = Answer::Reading(Reading { taken_at: noon(), amount });
+        seen.samples.push(Sample { source: "queue".to_owned(), answer });
+        (seen.status.desired, seen.status.running) = (desired, running);
+        let (decision, state) = decide(&rules, &seen, &past, noon());
+        let moved = decision.desired != decision.current;
+        prop_assert!(!moved || (rules.bounds.min..=rules.bounds.max).contains(&decision.desired), "{decision:?}");
+        // What JSON cannot hold comes back as something else.
+        for written in [serde_json::to_value(&state), serde_json::to_value(&decision)] {
+            let written = written.expect("it can be written");
+            prop_assert!(!has_null(&written), "{written}");
+        }
+        let text = serde_json::to_string(&state).expect("it can be written");
+        prop_assert!(serde_json::from_str::<State>(&text).is_ok());
+    }
+
+    #[test]
+    fn more_load_never_means_fewer_tasks_by_target_or_one_by_one(
+        rules in any_rules(),
+        target in any_target(),
+        length in 0..2000_u32,
+        current in 1..600_u32,
+        (less, more) in (0..20_000_u64, 0..20_000_u64),
+        past in any_past(),
+    ) {
+        let one_by_one = OneByOne { target_load: length, wait_until_settled: true };
+        for policy in [Policy::Target(target), Policy::OneByOne(one_by_one)] {
+            let confirm_zero = ConfirmZero { readings: 1, secs: 0 };
+            let rules = Rules { policies: vec![policy], confirm_zero, ..rules.clone() };
+            let desired = |backlog| decide(&rules, &seen(current, vec![waiting("queue", backlog)]), &past, noon()).0.desired;
+            prop_assert!(desired(less.min(more)) <= desired(less.max(more)));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_load_leads_to_one_count(rules in any_rules(), mut seen in any_seen(), backlog in 0..3000_u64) {
+        // Small bounds and no cooldown, so that every policy gets there; no alert, which asks again and again.
+        let mut rules = Rules { scale_out_cooldown_secs: 0, scale_in_cooldown_secs: 0, first_scale_in_after_secs: 0, drain_first: false, ..rules };
+        rules.bounds.max = rules.bounds.min + 30;
+        (seen.samples, seen.alert, seen.status.rolling_out) = (vec![waiting("queue", backlog)], None, false);
+        seen.status.running = seen.status.desired;
+        let mut past = Past::Known(State::new(noon_plus(-86_400.0)));
+        let mut counts = Vec::new();
+        for tick in 0..250 {
+            let (decision, state) = decide_at(&rules, &seen, &past, noon_plus(60.0 * f64::from(tick)));
+            (seen.status.desired, seen.status.running) = (decision.desired, decision.desired);
+            past = Past::Known(confirmed(state));
+            counts.push(decision.desired);
+        }
+        prop_assert!(counts[230..].iter().all(|count| *count == counts[249]), "{:?}", counts);
+    }
+}
+
+fn has_null(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null => true,
+        serde_json::Value::Array(list) => list.iter().any(has_null),
+        serde_json::Value::Object(object) => object.values().any(has_null),
+        _ => false,
     }
 }

@@ -2,16 +2,16 @@
 //! is in `tests/matrix/targets`.
 
 mod aws;
-mod ec2_asg;
-mod lambda_concurrency;
-mod heroku;
-mod marathon;
-mod fly;
-mod kubernetes;
 mod docker;
+mod ec2_asg;
 mod engine;
+mod fly;
+mod heroku;
+mod kubernetes;
+mod lambda_concurrency;
+mod marathon;
 mod matrix;
-mod swarm;
 mod nomad;
-mod webhook;
 mod process;
+mod swarm;
+mod webhook;

@@ -68,8 +68,12 @@ impl Case<'_> {
                 let known = self.state.last_loads.clone();
                 let fresh = known.iter().filter(|(_, last)| self.is_within(last.at, fallback.for_secs));
                 let loads: Vec<_> = fresh.map(|(source, last)| (source.as_str(), last.load)).collect();
+                let memories = self.state.policies.clone();
                 // A formula has no value then, and the count is held.
-                self.propose(&loads).unwrap_or(self.current).max(self.current)
+                let wanted = self.propose(&loads).unwrap_or(self.current).max(self.current);
+                // An old number is no further reading.
+                self.state.policies = memories;
+                wanted
             }
         }
     }

@@ -1,11 +1,30 @@
-//! Policies turn a load into a wanted count. They know no bounds, cooldowns or failures: those are guards, and come after.
+//! Policies turn a load into a wanted count. They know no cooldowns or failures: those are guards, and come after.
 
+mod alert_step;
+mod band;
+mod because;
+mod memory;
+mod pid;
+mod step;
+mod streak;
+mod target;
 mod threshold;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use alert_step::AlertStep;
+pub use band::Band;
+pub use because::Because;
+pub use memory::{Answered, Course, Level, Loads, Memory, Run};
+pub use pid::{OneByOne, Pid};
+pub use step::{AdjustmentType, Alarm, Step, StepScaling};
+pub use streak::Streak;
+pub use target::{MetricType, Target};
 pub use threshold::Threshold;
+
+use super::rules::Bounds;
 
 /// The closed set of policies; `type` names one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,14 +32,27 @@ pub use threshold::Threshold;
 pub enum Policy {
     /// Adds tasks in proportion to the load above one threshold, and removes them below another.
     Threshold(Threshold),
+    /// Adds and removes tasks in steps by how far the load is beyond a threshold, as AWS step scaling does.
+    Step(StepScaling),
+    /// Holds a load per task, or a ratio, as Kubernetes' Horizontal Pod Autoscaler and KEDA do.
+    Target(Target),
+    /// Adds or removes tasks after several readings in a row, or by their average, as autoscalebot does.
+    Streak(Streak),
+    /// Holds the length of a queue by control theory, as Microscaling Engine's `Queue` does.
+    Pid(Pid),
+    /// Adds or removes one task at a time, as Microscaling Engine's `SimpleQueue` does.
+    OneByOne(OneByOne),
+    /// Keeps the count between two formulas over the loads, as fly-autoscaler does.
+    Band(Band),
+    /// Adds or removes tasks for each alert, as docker-scaler does.
+    AlertStep(AlertStep),
 }
 
 /// The names that `type` takes, in the order of the documentation.
-pub const POLICIES: &[&str] = &["threshold"];
+pub const POLICIES: &[&str] = &["threshold", "step", "target", "streak", "pid", "one_by_one", "band", "alert_step"];
 
 /// Policies that are known by name and not part of this version.
-pub const PLANNED_POLICIES: &[&str] =
-    &["drain_time", "step", "target", "streak", "pid", "one_by_one", "expression", "band", "schedule", "alert_step"];
+pub const PLANNED_POLICIES: &[&str] = &["drain_time", "expression", "schedule"];
 
 /// What a policy looks at.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +63,10 @@ pub struct Situation {
     pub current: u32,
     /// Where a relative step counts from, in tasks: the current count, or less while a scale-out is still under way.
     pub base: u32,
+    /// How many tasks run.
+    pub running: u32,
+    /// The bounds, for policies that refuse to leave them.
+    pub bounds: Bounds,
 }
 
 /// What a policy wants, and why.
@@ -42,34 +78,63 @@ pub struct Proposal {
     pub because: Because,
 }
 
-/// Which rule of a policy spoke.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "because", rename_all = "snake_case")]
-pub enum Because {
-    /// The load is above the scale-out threshold.
-    AboveThreshold {
-        /// The threshold.
-        threshold: f64,
-    },
-    /// The load is below the scale-in threshold.
-    BelowThreshold {
-        /// The threshold.
-        threshold: f64,
-    },
-    /// The load is on or between the two thresholds.
-    InsideBand {
-        /// The scale-in threshold.
-        from: f64,
-        /// The scale-out threshold.
-        to: f64,
-    },
+/// What is wrong with a policy's settings, which the schema cannot say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as a JSON Pointer from the policy on.
+    pub pointer: String,
+    /// The end of a sentence that begins with the setting.
+    pub problem: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+fn problem(pointer: &str, problem: &'static str, remedy: &'static str) -> Problem {
+    Problem { pointer: pointer.to_owned(), problem, remedy }
 }
 
 impl Policy {
-    /// Returns the wanted count for one load.
-    pub fn propose(&self, situation: Situation) -> Proposal {
+    /// Returns the wanted count for one load, and what to remember of it. Nothing is wanted by policies that look at no
+    /// load: `band`, whose formulas are about all of them, and `alert_step`.
+    pub fn propose(
+        &self,
+        situation: Situation,
+        memory: Option<Memory>,
+        now: Timestamp,
+    ) -> Option<(Proposal, Option<Memory>)> {
+        let proposal = match self {
+            Self::Threshold(policy) => policy.propose(situation),
+            Self::Step(policy) => policy.propose(situation),
+            Self::Target(policy) => policy.propose(situation),
+            Self::OneByOne(policy) => policy.propose(situation),
+            Self::Streak(policy) => return Some(policy.propose(situation, memory, now)),
+            Self::Pid(policy) => return Some(policy.propose(situation, memory, now)),
+            Self::Band(_) | Self::AlertStep(_) => return None,
+        };
+        Some((proposal, None))
+    }
+
+    /// Its formulas, by the setting that each is. What they give is part of what is seen.
+    pub fn formulas(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let band = match self {
+            Self::Band(band) => Some(band),
+            _ => None,
+        };
+        band.into_iter().flat_map(Band::formulas)
+    }
+
+    /// Whether it remembers anything.
+    pub(super) fn remembers(&self) -> bool {
+        matches!(self, Self::Streak(_) | Self::Pid(_) | Self::AlertStep(_))
+    }
+
+    /// What is wrong with the settings, which the schema cannot say. Of `threshold` the configuration knows more.
+    pub fn problems(&self) -> Vec<Problem> {
         match self {
-            Self::Threshold(threshold) => threshold.propose(situation),
+            Self::Step(policy) => policy.problems(),
+            Self::Streak(policy) => policy.problems(),
+            Self::Band(policy) => policy.problems(),
+            Self::Threshold(_) | Self::Target(_) | Self::Pid(_) | Self::OneByOne(_) | Self::AlertStep(_) => Vec::new(),
         }
     }
 
@@ -77,6 +142,13 @@ impl Policy {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Threshold(_) => "threshold",
+            Self::Step(_) => "step",
+            Self::Target(_) => "target",
+            Self::Streak(_) => "streak",
+            Self::Pid(_) => "pid",
+            Self::OneByOne(_) => "one_by_one",
+            Self::Band(_) => "band",
+            Self::AlertStep(_) => "alert_step",
         }
     }
 }

@@ -48,7 +48,7 @@ impl Default for Threshold {
 
 impl Threshold {
     pub(super) fn propose(&self, situation: Situation) -> Proposal {
-        let Situation { load, current, base } = situation;
+        let Situation { load, current, base, .. } = situation;
         // A float-to-integer cast truncates and saturates, as the original's int() does within its range.
         let share = (load * self.tasks_per_message) as u32;
         if self.scale_out_threshold < load {
@@ -67,9 +67,14 @@ impl Threshold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Bounds;
+
+    fn at(load: f64, current: u32, base: u32) -> Situation {
+        Situation { load, current, base, running: base, bounds: Bounds::default() }
+    }
 
     fn wants(load: f64, current: u32, base: u32) -> u32 {
-        Threshold::default().propose(Situation { load, current, base }).wants
+        Threshold::default().propose(at(load, current, base)).wants
     }
 
     #[test]
@@ -78,7 +83,7 @@ mod tests {
         assert_eq!(wants(199.0, 10, 10), 11);
         assert_eq!(wants(200.0, 10, 10), 12);
         let small = Threshold { tasks_per_message: 0.0, ..Threshold::default() };
-        assert_eq!(small.propose(Situation { load: 500.0, current: 3, base: 3 }).wants, 4);
+        assert_eq!(small.propose(at(500.0, 3, 3)).wants, 4);
     }
 
     #[test]

@@ -218,6 +218,7 @@ pub(super) fn config(rules: &Value) -> Config {
             rules,
             unknown: None,
             limits: Asked::default(),
+            alert: None,
         }],
         state: Section { kind: &STORE, settings: Value::Null },
         dry_run: false,

@@ -84,7 +84,15 @@ pub fn unreadable(source: &str, kind: ErrorKind) -> Sample {
 /// What is seen of a service that runs what it asks for.
 pub fn seen(desired: u32, samples: Vec<Sample>) -> Observation {
     let status = TargetStatus { desired, running: desired, ..TargetStatus::default() };
-    Observation { samples, status, protected: None, formula: None, scheduled_for: None }
+    Observation {
+        samples,
+        status,
+        protected: None,
+        formula: None,
+        policy_formulas: Default::default(),
+        alert: None,
+        scheduled_for: None,
+    }
 }
 
 /// A service whose cooldowns are long over.

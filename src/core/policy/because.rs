@@ -1,0 +1,127 @@
+//! Which rule of a policy spoke, with its numbers.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::core::decision::Direction;
+
+/// Which rule of a policy spoke.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "because", rename_all = "snake_case")]
+pub enum Because {
+    /// The load is above the scale-out threshold.
+    AboveThreshold {
+        /// The threshold.
+        threshold: f64,
+    },
+    /// The load is below the scale-in threshold.
+    BelowThreshold {
+        /// The threshold.
+        threshold: f64,
+    },
+    /// The load is on or between the two thresholds.
+    InsideBand {
+        /// The scale-in threshold.
+        from: f64,
+        /// The scale-out threshold.
+        to: f64,
+    },
+    /// The count is outside its band.
+    OutsideBand {
+        /// The least count.
+        from: f64,
+        /// The most.
+        to: f64,
+    },
+    /// The load is in the interval of a step.
+    Step {
+        /// The load less the threshold.
+        breach: f64,
+        /// The step's adjustment.
+        adjustment: i32,
+    },
+    /// The ratio of load and target is within the tolerance.
+    WithinTolerance {
+        /// The ratio.
+        ratio: f64,
+    },
+    /// The ratio of load and target is outside the tolerance.
+    OutsideTolerance {
+        /// The ratio.
+        ratio: f64,
+    },
+    /// More readings are needed before there is a step.
+    Counting {
+        /// How many there are.
+        seen: u32,
+        /// How many it needs.
+        needs: u32,
+    },
+    /// The average of the last readings was compared.
+    Average {
+        /// The average.
+        mean: f64,
+        /// Of how many.
+        of: u32,
+    },
+    /// The controller answers the load with a correction.
+    Correction {
+        /// Tasks more, or fewer where it is below 0.
+        delta: i32,
+    },
+    /// Nothing new is decided while other than the desired number of tasks run.
+    NotSettled {
+        /// How many run.
+        running: u32,
+    },
+    /// An alert asks for a step.
+    Alert {
+        /// The direction.
+        direction: Direction,
+        /// How many tasks.
+        by: u32,
+    },
+    /// The step that an alert asks for would leave the bounds.
+    RefusedOutside {
+        /// The refused count.
+        refused: u32,
+    },
+}
+
+impl Because {
+    /// Whether it is a step out, which counts from the count before the last scale-out while its tasks are starting.
+    pub(in crate::core) fn is_step_out(self) -> bool {
+        match self {
+            Self::AboveThreshold { .. } => true,
+            Self::Step { adjustment, .. } => 0 < adjustment,
+            Self::Correction { delta } => 0 < delta,
+            Self::Alert { direction, .. } => direction == Direction::Out,
+            _ => false,
+        }
+    }
+
+    /// Says it as the end of a sentence about a load, with the count that it wants.
+    pub(in crate::core) fn describe(self, wants: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AboveThreshold { threshold } => write!(f, "is above {threshold}, which wants {wants}"),
+            Self::BelowThreshold { threshold } => write!(f, "is below {threshold}, which wants {wants}"),
+            Self::InsideBand { from, to } => write!(f, "is within {from} to {to}"),
+            Self::OutsideBand { from, to } => write!(f, "is outside {from} to {to}, which wants {wants}"),
+            Self::Step { breach, adjustment } => {
+                write!(f, "is {breach} from its threshold, a step of {adjustment}, which wants {wants}")
+            }
+            Self::WithinTolerance { ratio } => write!(f, "is {ratio} of its target, within the tolerance"),
+            Self::OutsideTolerance { ratio } => write!(f, "is {ratio} of its target, which wants {wants}"),
+            Self::Counting { seen, needs } => write!(f, "counts as reading {seen} of {needs}"),
+            Self::Average { mean, of } => write!(f, "makes an average of {mean} over {of}, which wants {wants}"),
+            Self::Correction { delta } => write!(f, "calls for a correction of {delta}, which wants {wants}"),
+            Self::NotSettled { running } => write!(f, "waits, since {running} tasks run"),
+            Self::Alert { direction, by } => write!(f, "asks for a {direction} by {by}, which wants {wants}"),
+            Self::RefusedOutside { refused } => {
+                write!(f, "asks for {refused}, which is outside the bounds and refused")
+            }
+        }
+    }
+}
