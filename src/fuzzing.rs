@@ -3,21 +3,23 @@
 //!
 //! A function that returns found nothing wrong; one that panics did.
 
+mod answers;
 mod decisions;
 mod names;
 mod replies;
 mod settings;
 
+pub use answers::{http, kafka};
 pub use decisions::{decide, scenario, state};
 pub use names::{names, patterns};
 pub use replies::{ecs, s3, sqs, sts};
 pub use settings::{config, event};
 
-/// Runs what waits for the network or the clock, of which a fuzz target has neither.
+/// Runs what waits for the network or the clock, of which most fuzz targets have neither.
 fn wait_for<T>(work: impl Future<Output = T>) -> T {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime needs nothing else");
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs nothing else");
     }
     RUNTIME.with(|runtime| runtime.block_on(work))
 }
@@ -42,6 +44,8 @@ mod tests {
         ("ecs", ecs, &[]),
         ("s3", s3, &[]),
         ("sts", sts, &[]),
+        ("http", http, &[]),
+        ("kafka", kafka, &[]),
         ("names", names, &[]),
         ("patterns", patterns, &[]),
     ];

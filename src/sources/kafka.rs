@@ -17,7 +17,7 @@ mod cluster;
 mod connection;
 mod lag;
 mod msk;
-mod protocol;
+pub(in crate::sources) mod protocol;
 mod sasl;
 mod tls;
 

@@ -89,6 +89,12 @@ pub struct Measurement {
     pub taken_at: Option<Timestamp>,
 }
 
+/// What must hold for any bytes that a Kafka broker answers.
+#[cfg(all(feature = "kafka", any(test, fuzzing)))]
+pub(crate) fn kafka_holds_for(bytes: &[u8]) {
+    kafka::protocol::holds_for(bytes);
+}
+
 /// Every source: registry, documentation index and test matrix at once.
 pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(sqs, "sqs"),

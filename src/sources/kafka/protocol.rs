@@ -296,6 +296,32 @@ pub(super) fn meaning(code: i16) -> (ErrorKind, String) {
     (kind, format!("{text} (error {code})"))
 }
 
+/// What must hold for any bytes: the first one chooses the answer that the others are read as. Nothing is invented from what is
+/// not there, and an answer that ends a byte earlier is none.
+#[cfg(any(test, fuzzing))]
+pub(in crate::sources) fn holds_for(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    // How many things an answer has in it.
+    let read = |bytes: &[u8]| -> Option<(usize, usize)> {
+        let mut body = Body(bytes);
+        let things = match kind % 6 {
+            0 => Metadata::read(&mut body).map(|read| {
+                read.brokers.len() + read.topics.iter().map(|topic| 1 + topic.partitions.len()).sum::<usize>()
+            }),
+            1 => coordinator(&mut body).map(|_| 1),
+            2 => committed(&mut body).map(|(_, offsets)| offsets.len()),
+            3 => listed(&mut body).map(|offsets| offsets.len()),
+            4 => handshaken(&mut body).map(|(_, mechanisms)| mechanisms.len()),
+            _ => authenticated(&mut body).map(|_| 1),
+        };
+        Some((things?, bytes.len() - body.0.len()))
+    };
+    let Some((things, taken)) = read(bytes) else { return };
+    assert!(things <= taken, "{things} things in {taken} bytes");
+    assert_eq!(read(&bytes[..taken]), Some((things, taken)), "what follows an answer changes it");
+    assert_eq!(read(&bytes[..taken - 1]), None, "an answer without its last byte was taken for one");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
