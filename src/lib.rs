@@ -13,6 +13,7 @@
 
 pub mod adapter;
 #[cfg(feature = "aws")]
+#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs everything"))]
 mod aws;
 pub mod call;
 pub mod cli;

@@ -46,6 +46,7 @@ mod schedule;
 #[cfg(feature = "sns")]
 mod sns;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
+#[cfg_attr(not(feature = "full"), allow(dead_code, unused_imports, reason = "not both of them need everything"))]
 mod sql;
 #[cfg(feature = "sqs")]
 mod sqs;
