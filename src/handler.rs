@@ -376,7 +376,7 @@ fn failed(answer: &Answer) -> Option<(String, String)> {
     Some((error_type.to_owned(), message))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "full"))]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -129,6 +129,7 @@ mod tests {
         assert!(problems.0[0].problem.contains("nowhere.yaml"), "{:?}", problems.0);
     }
 
+    #[cfg(feature = "full")]
     #[test]
     fn a_fetched_document_is_read_by_its_ending_and_a_bare_parameter_by_its_first_character() {
         let expected = json!({ "min_tasks": 3 });

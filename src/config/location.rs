@@ -79,7 +79,7 @@ fn object(text: &str, region: String) -> Result<Location, Unfit> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "full"))]
 mod tests {
     use std::collections::BTreeMap;
 

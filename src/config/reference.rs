@@ -215,11 +215,13 @@ mod tests {
     use super::*;
     use crate::adapter::schema_of;
 
+    #[cfg(feature = "full")]
     fn secret(id: &str, key: Option<&str>, stage: Option<&str>) -> Reference {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Reference::SecretsManager { id: id.to_owned(), key: owned(key), stage: owned(stage) }
     }
 
+    #[cfg(feature = "full")]
     #[test]
     fn each_form_is_read_and_printed_as_it_is_written() {
         let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders/db-AbCdEf";
@@ -242,6 +244,7 @@ mod tests {
         assert_eq!(format!("{plain} {plain:?}"), "*** Text(***)");
     }
 
+    #[cfg(feature = "full")]
     #[test]
     fn a_broken_reference_is_refused_without_being_shown() {
         for text in [
