@@ -40,7 +40,7 @@ pub fn http(bytes: &[u8]) {
     let reading = wait_for(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let Some(source) = source(name, &endpoint) else { return None };
+        let source = source(name, &endpoint)?;
         tokio::select! {
             reading = source.read() => Some(reading),
             () = serve(listener, &reply) => None,
