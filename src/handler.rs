@@ -376,7 +376,8 @@ fn failed(answer: &Answer) -> Option<(String, String)> {
     Some((error_type.to_owned(), message))
 }
 
-#[cfg(all(test, feature = "full"))]
+#[cfg(test)]
+#[cfg(feature = "full")]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -79,7 +79,8 @@ fn object(text: &str, region: String) -> Result<Location, Unfit> {
     }
 }
 
-#[cfg(all(test, feature = "full"))]
+#[cfg(test)]
+#[cfg(feature = "full")]
 mod tests {
     use std::collections::BTreeMap;
 
