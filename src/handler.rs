@@ -382,6 +382,7 @@ fn failed(answer: &Answer) -> Option<(String, String)> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "full")]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -80,6 +80,7 @@ fn object(text: &str, region: String) -> Result<Location, Unfit> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "full")]
 mod tests {
     use std::collections::BTreeMap;
 

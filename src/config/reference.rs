@@ -215,6 +215,7 @@ mod tests {
     use super::*;
     use crate::adapter::schema_of;
 
+    #[cfg(feature = "full")]
     fn secret(id: &str, key: Option<&str>, stage: Option<&str>) -> Reference {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Reference::SecretsManager { id: id.to_owned(), key: owned(key), stage: owned(stage) }
