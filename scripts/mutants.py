@@ -4,8 +4,8 @@
 Usage: scripts/mutants.py [NAME...]     all mutations, or those named
 
 The code is broken in copies below the target folder, one for each processor, never in the checkout. Each has a target folder of
-its own, in which the dependencies are links to those of the checkout's build, which spares building them again. Sources know nothing of
-each other, so that one mutation of each of them is tried in the same build, where a test of the source's own notices it. Tests that need
+its own, in which the dependencies are links to those of the checkout's build, which spares building them again. Sources and targets know
+nothing of each other, so that one mutation of each of them is tried in the same build, where a test of its own notices it. Tests that need
 the emulators find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code.
 """
 
@@ -110,24 +110,24 @@ class Copy:
         return None if "test result: FAILED" in output else "the test did not end:\n" + output[-2000:]
 
 
-# What several sources share: broken, it could be another source's test that notices.
-SHARED = ("document", "payload", "sql")
+# What several adapters share: broken, it could be another one's test that notices.
+SHARED = ("document", "payload", "sql", "engine", "labels", "refusal")
 
 
-def source_of(mutation):
-    """The source that a mutation breaks and whose own test must notice it, if there is one."""
-    path = re.match(r"src/sources/(\w+?)(\.rs|/)", mutation["file"])
-    return path and path[1] not in SHARED and re.search(rf"(^|::)sources::{path[1]}::", mutation["test"]) and path[1]
+def adapter_of(mutation):
+    """The source or target that a mutation breaks and whose own test must notice it, if there is one."""
+    path = re.match(r"src/(sources|targets)/(\w+?)(\.rs|/)", mutation["file"])
+    return path and path[2] not in SHARED and re.search(rf"(^|::){path[1]}::{path[2]}::", mutation["test"]) and path.group(1, 2)
 
 
 def in_batches(mutations):
     """Mutations that can be tried in the same build, together."""
     batches = []
     for mutation in mutations:
-        source, where = source_of(mutation), mutation["where"]
-        for batch in batches if source else []:
-            sources = [source_of(other) for other in batch]
-            if None not in sources and source not in sources and batch[0]["where"] == where:
+        adapter, where = adapter_of(mutation), mutation["where"]
+        for batch in batches if adapter else []:
+            adapters = [adapter_of(other) for other in batch]
+            if None not in adapters and adapter not in adapters and batch[0]["where"] == where:
                 batch.append(mutation)
                 break
         else:

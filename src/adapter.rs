@@ -49,13 +49,6 @@ pub enum Entry<P: ?Sized + 'static> {
         /// Names of earlier systems that mean the same.
         aliases: &'static [&'static str],
     },
-    /// Known, and not part of this version.
-    Planned {
-        /// The name.
-        name: &'static str,
-        /// Names of earlier systems that mean the same.
-        aliases: &'static [&'static str],
-    },
 }
 
 /// A line of a family's table: plain, or for an adapter behind the feature of its name, with the aliases of its `KIND`.
@@ -76,7 +69,7 @@ pub(crate) use entry;
 /// Why a name gives no adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Absent {
-    /// Left out of this build, or not part of this version.
+    /// Left out of this build.
     NotBuilt {
         /// What to do.
         remedy: String,
@@ -90,14 +83,14 @@ impl<P: ?Sized> Entry<P> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Built(kind) => kind.name,
-            Self::NotBuilt { name, .. } | Self::Planned { name, .. } => name,
+            Self::NotBuilt { name, .. } => name,
         }
     }
 
     fn is_called(&self, asked: &str) -> bool {
         let aliases = match self {
             Self::Built(kind) => kind.aliases,
-            Self::NotBuilt { aliases, .. } | Self::Planned { aliases, .. } => aliases,
+            Self::NotBuilt { aliases, .. } => aliases,
         };
         self.name().eq_ignore_ascii_case(asked) || aliases.iter().any(|alias| alias.eq_ignore_ascii_case(asked))
     }
@@ -109,9 +102,6 @@ pub fn find<P: ?Sized>(table: &'static [Entry<P>], asked: &str) -> Result<&'stat
         Some(Entry::Built(kind)) => Ok(kind),
         Some(Entry::NotBuilt { name, .. }) => {
             Err(Absent::NotBuilt { remedy: format!("build with `--features {name}`, or use one of: {}", names(table)) })
-        }
-        Some(Entry::Planned { .. }) => {
-            Err(Absent::NotBuilt { remedy: format!("this version cannot do it yet; use one of: {}", names(table)) })
         }
         None => Err(Absent::Unknown),
     }
@@ -225,4 +215,20 @@ pub fn schema_of<T: JsonSchema>() -> Value {
         settings.meta_schema = None;
     });
     settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::Target;
+
+    #[test]
+    fn what_is_left_out_of_the_build_is_told_from_what_is_not_known() {
+        static TABLE: &[Entry<dyn Target>] = &[Entry::NotBuilt { name: "kubernetes", aliases: &["k8s"] }];
+        for name in ["kubernetes", "K8s"] {
+            let Err(Absent::NotBuilt { remedy }) = find(TABLE, name) else { panic!("{name} is known") };
+            assert_eq!(remedy, "build with `--features kubernetes`, or use one of: none in this build");
+        }
+        assert!(matches!(find(TABLE, "kubernets"), Err(Absent::Unknown)));
+    }
 }

@@ -23,7 +23,7 @@ pub(super) async fn roles(event: Option<PathBuf>, in_lambda: bool) -> crate::err
 pub(super) struct Line {
     /// The name, which is also that of the feature.
     name: &'static str,
-    /// `built`, `not built` or `planned`.
+    /// `built` or `not built`.
     state: &'static str,
     /// Names of other systems that mean the same.
     #[serde(skip_serializing_if = "<[&str]>::is_empty")]
@@ -61,7 +61,6 @@ fn line<P: ?Sized>(entry: &'static Entry<P>) -> Line {
     let (state, aliases, kind) = match entry {
         Entry::Built(kind) => ("built", kind.aliases, Some(*kind)),
         Entry::NotBuilt { aliases, .. } => ("not built", *aliases, None),
-        Entry::Planned { aliases, .. } => ("planned", *aliases, None),
     };
     let settings = kind.map(settings).unwrap_or_default();
     Line { name: entry.name(), state, aliases, about: kind.map(|kind| kind.about), settings }
@@ -88,7 +87,6 @@ pub(super) fn text<P: ?Sized>(table: &'static [Entry<P>]) -> String {
     let shown = lines.iter().map(|line| {
         let about = match (line.state, line.about) {
             ("not built", _) => format!("not in this build; build with `--features {}`", line.name),
-            ("planned", _) => "not in this version".to_owned(),
             (_, about) => about.unwrap_or_default().to_owned(),
         };
         let names: Vec<_> = line.settings.iter().map(|setting| setting.name.as_str()).collect();

@@ -116,7 +116,7 @@ fn of_target(pointer: &str) -> Value {
     let name = pointer.trim_start_matches("/target/");
     let schemas = targets::TABLE.iter().filter_map(|entry| match entry {
         Entry::Built(kind) => Some((kind.schema)()["properties"][name].take()),
-        Entry::NotBuilt { .. } | Entry::Planned { .. } => None,
+        Entry::NotBuilt { .. } => None,
     });
     schemas.into_iter().find(|schema| !schema.is_null()).unwrap_or_default()
 }

@@ -88,7 +88,7 @@ pub(super) fn policy(name: &str) -> Option<Value> {
 fn one_of<P: ?Sized>(description: &str, table: &[Entry<P>], named: bool) -> Value {
     let built = table.iter().filter_map(|entry| match entry {
         Entry::Built(kind) => Some(kind),
-        Entry::NotBuilt { .. } | Entry::Planned { .. } => None,
+        Entry::NotBuilt { .. } => None,
     });
     let alternatives: Vec<_> = built
         .map(|kind| {

@@ -15,7 +15,7 @@ use crate::wire::{Contract, Scene, Wire};
 fn built() -> impl Iterator<Item = &'static Kind<dyn Store>> {
     TABLE.iter().filter_map(|entry| match entry {
         Entry::Built(kind) => Some(*kind),
-        Entry::NotBuilt { .. } | Entry::Planned { .. } => None,
+        Entry::NotBuilt { .. } => None,
     })
 }
 

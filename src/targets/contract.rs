@@ -14,7 +14,7 @@ use crate::wire::{Contract, Request, Scene, Wire};
 fn built() -> impl Iterator<Item = &'static Kind<dyn Target>> {
     let kinds = TABLE.iter().filter_map(|entry| match entry {
         Entry::Built(kind) => Some(*kind),
-        Entry::NotBuilt { .. } | Entry::Planned { .. } => None,
+        Entry::NotBuilt { .. } => None,
     });
     kinds.filter(|kind| matches!(kind.contract, Contract::Wire { .. }))
 }

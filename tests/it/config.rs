@@ -274,14 +274,12 @@ fn a_dry_run_cannot_be_called_off_by_a_payload() {
 
 #[test]
 fn what_is_not_built_in_says_so() {
-    for target in ["kubernetes", "nomad"] {
-        let mut elsewhere = service("orders");
-        elsewhere["target"] = json!({ "type": target, "anything": 1 });
-        let refused = load_with(&[], json!({ "config": { "services": [elsewhere] } })).map(|_| ());
-        let refused = refused.expect_err("it is not built in");
-        assert_eq!(refused.0.len(), 1, "{refused:?}");
-        assert_eq!(Error::from(refused).kind(), ErrorKind::NotBuilt, "{target}");
-    }
+    let mut later = service("orders");
+    later["policies"] = json!([{ "type": "schedule", "anything": 1 }]);
+    let refused = load_with(&[], json!({ "config": { "services": [later] } })).map(|_| ());
+    let refused = refused.expect_err("it is not part of this version");
+    assert_eq!(refused.0.len(), 1, "{refused:?}");
+    assert_eq!(Error::from(refused).kind(), ErrorKind::NotBuilt);
     let refused =
         load_with(MINIMAL, json!({ "config": { "queue_type": "sqss" } })).map(|_| ()).expect_err("it is unknown");
     assert_eq!(refused.0[0].remedy, "did you mean sqs?");
