@@ -16,6 +16,15 @@ mod fly;
 mod heroku;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+#[cfg(any(
+    feature = "docker",
+    feature = "ec2_asg",
+    feature = "ecs",
+    feature = "kubernetes",
+    feature = "marathon",
+    feature = "nomad",
+    feature = "swarm"
+))]
 mod labels;
 #[cfg(feature = "lambda_concurrency")]
 mod lambda_concurrency;
