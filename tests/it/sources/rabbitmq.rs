@@ -224,20 +224,19 @@ async fn a_fresh_rabbitmq_queue_without_statistics_is_missing_and_no_zero() {
     let url = format!("http://{}", server.address);
     let error = read(with(by_http("orders"), json!({ "url": url }))).await.expect_err("no statistics");
     assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
-    // A real one: there is a moment in which it is so, unless this machine is too busy to see it.
+    // A real one: there is a moment in which it is so, which a busy machine may miss some times. What is there then may be from
+    // before the message, since RabbitMQ takes statistics every few seconds.
     let (_connection, channel) = channel("%2F").await;
-    let mut kinds = Vec::new();
-    for number in 0..10 {
+    for number in 0..200 {
         let name = format!("fresh-{number}");
         channel.queue_delete(name.as_str().into(), Default::default()).await.expect("deleting");
         queue(&channel, &name, 1).await;
-        match read(by_http(&name)).await {
-            Ok(reading) => assert!(matches!(reading.amount, Amount::Queue(depth) if 0 < depth.backlog), "{reading:?}"),
-            Err(error) => kinds.push(error.kind()),
+        if let Err(error) = read(by_http(&name)).await {
+            assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+            return;
         }
     }
-    assert!(kinds.iter().all(|kind| *kind == ErrorKind::Missing), "{kinds:?}");
-    assert!(!kinds.is_empty());
+    panic!("no queue of 200 was without statistics");
 }
 
 #[tokio::test]
