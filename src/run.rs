@@ -5,6 +5,7 @@
 //! two is recognised by the next tick in `core`. The confirmation afterwards saves that tick the question; nothing depends on it.
 
 mod asked;
+mod budget;
 mod draft;
 mod lease;
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub async fn run(tick: &Tick<'_>) -> Vec<Record> {
     let started = Instant::now();
     let groups = read::everything(tick).await;
     let mut groups = together(groups.into_iter().map(|group| settle::drafted(tick, group))).await;
+    budget::share(tick, &mut groups).await;
     settle::ration(tick, &mut groups);
     let settled = together(groups.into_iter().map(|group| settle::group(tick, group, started))).await;
     let mut records: Vec<_> = settled.into_iter().flatten().collect();

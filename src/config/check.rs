@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::alert;
+use super::budgets;
 use super::deployment::{Deployment, network, refuse_unlisted, state};
 use super::discovered;
 use super::event;
@@ -106,6 +107,7 @@ fn services(
         }
     }
     refuse_twins(&services, problems);
+    budgets::agree(&services, problems);
     let is_whole = services.iter().all(|(service, _)| service.is_some());
     let asked = services.len();
     let configured: Vec<_> = services.into_iter().filter_map(|(service, _)| service).collect();

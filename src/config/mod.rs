@@ -7,6 +7,7 @@
 
 mod alert;
 mod alone;
+mod budgets;
 mod check;
 mod deployment;
 mod discovered;

@@ -5,9 +5,71 @@
 //! priorities first, gives to higher ones first, and needs several ticks where room has to be made. [`fair`] gives everybody the
 //! least that they must have, then serves one priority after the other, equally within one, and needs one.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A service's part in a budget that several services of one configuration share. Each of them gives the budget's `name` and `total`,
+/// most simply in `defaults`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Which budget, where there are several.
+    #[serde(default = "all")]
+    #[schemars(length(min = 1, max = 64))]
+    pub name: String,
+    /// The most that its services may have together, in the unit of `weight`: tasks, where no weight is given; above 0. Every
+    /// service has at least its lower bound all the same.
+    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1_000_000_000.0))]
+    pub total: f64,
+    /// What one task takes of it: 1 for a task, or its vCPU, memory or price in the unit of `total`; from 0.001, and in thousandths.
+    #[serde(default = "one_unit")]
+    #[schemars(range(min = 0.001, max = 1_000_000.0))]
+    pub weight: f64,
+    /// Who is served first: 1 before 2. Equals share equally.
+    #[serde(default = "first")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub priority: u32,
+    /// Whether the service takes what the others leave, up to its upper bound and whatever its own policies want.
+    #[serde(default)]
+    pub fill: bool,
+    /// How the budget is shared: `fair` gives everybody the least, then serves one priority after the other, equally within one;
+    /// `microscaling` as Microscaling Engine does, in tasks alone, in the order of the configuration within one priority.
+    #[serde(default)]
+    pub sharing: Sharing,
+}
+
+/// How a budget is shared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "explained at `Budget::sharing`; docs here would split the schema's list of values")]
+pub enum Sharing {
+    #[default]
+    Fair,
+    Microscaling,
+}
+
+fn all() -> String {
+    "all".to_owned()
+}
+
+fn one_unit() -> f64 {
+    1.0
+}
+
+fn first() -> u32 {
+    1
+}
+
+/// An amount in the thousandths in which budgets are counted. Total: what is no number is nothing.
+pub fn thousandths(amount: f64) -> u64 {
+    (amount * 1e3).round() as u64
+}
+
 /// What one service claims of the budget. All counts in tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
+    /// What one task takes of the budget, at least 1.
+    pub weight: u64,
     /// 1 comes first.
     pub priority: u32,
     /// The desired count now.
@@ -129,53 +191,78 @@ fn steal(tasks: i64, priority: u32, order: &[usize], claims: &[Claim], counts: &
     }
 }
 
-/// Shares `total` tasks fairly, and returns the counts in the order of the claims: everybody's least first, even where that is
-/// more than the total, then what each priority wants, equally within it, and the remainder last in the same way. What cannot
-/// be shared equally goes to those that come first. Counts do not depend on what runs, so that they are final at once.
-pub fn fair(total: u32, claims: &[Claim]) -> Vec<u32> {
+/// Shares `total` fairly, in the unit of the weights, and returns the counts in the order of the claims: everybody's least first,
+/// even where that is more than the total, then what each priority wants, equally within it, and the remainder last in the same way.
+/// Equal is what tasks take together. What cannot be shared equally goes to those that come first. Counts do not depend on what
+/// runs, so that they are final at once.
+pub fn fair(total: u64, claims: &[Claim]) -> Vec<u32> {
     let least = |claim: &Claim| if claim.is_scalable { claim.min } else { claim.requested };
     let mut counts: Vec<_> = claims.iter().map(least).collect();
-    let given: u64 = counts.iter().map(|&count| u64::from(count)).sum();
-    let mut free = u64::from(total).saturating_sub(given);
+    let given: u64 = claims.iter().zip(&counts).map(|(claim, &count)| claim.takes(count)).fold(0, u64::saturating_add);
+    let mut free = total.saturating_sub(given);
     let mut order: Vec<_> = (0..claims.len()).filter(|&at| claims[at].is_scalable).collect();
     let rank = |at: usize| (claims[at].wants == Wants::Remainder, claims[at].priority);
     order.sort_by_key(|&at| rank(at));
     for equals in order.chunk_by(|&one, &other| rank(one) == rank(other)) {
-        let most: Vec<_> = equals.iter().map(|&at| most(&claims[at])).collect();
-        fill(equals, &most, &mut counts, &mut free);
+        fill(equals, claims, &mut counts, &mut free);
     }
     counts
 }
 
-fn most(claim: &Claim) -> u32 {
-    let wanted = match claim.wants {
-        Wants::Tasks(tasks) => tasks,
-        Wants::Remainder => u32::MAX,
-    };
-    wanted.max(claim.min).min(claim.max)
+impl Claim {
+    fn takes(&self, tasks: u32) -> u64 {
+        self.weight.saturating_mul(u64::from(tasks))
+    }
+
+    fn most(&self) -> u32 {
+        let wanted = match self.wants {
+            Wants::Tasks(tasks) => tasks,
+            Wants::Remainder => u32::MAX,
+        };
+        wanted.max(self.min).min(self.max)
+    }
+
+    /// How many tasks it has where nobody has tasks that take more than `level` together.
+    fn at_level(&self, level: u64) -> u32 {
+        u32::try_from(level / self.weight.max(1)).unwrap_or(u32::MAX).min(self.most())
+    }
 }
 
-/// Raises the lowest counts to one level as far as what is free allows, none above its most.
-fn fill(equals: &[usize], most: &[u32], counts: &mut [u32], free: &mut u64) {
-    let cost = |level: u32, counts: &[u32]| -> u64 {
-        let raised = equals.iter().zip(most).map(|(&at, &most)| most.min(level).saturating_sub(counts[at]));
-        raised.map(u64::from).sum()
-    };
-    // The highest level that is affordable, by bisection.
-    let (mut level, mut too_high) = (0_u32, most.iter().copied().max().unwrap_or(0).saturating_add(1));
-    while 1 < too_high - level {
-        let middle = level + (too_high - level) / 2;
-        if cost(middle, counts) <= *free { level = middle } else { too_high = middle }
-    }
-    *free -= cost(level, counts);
-    for (&at, &most) in equals.iter().zip(most) {
-        counts[at] = counts[at].max(most.min(level));
-    }
-    for (&at, &most) in equals.iter().zip(most) {
-        // What is above the level already is not raised further before the others are.
-        if 0 < *free && counts[at] == level && level < most {
-            counts[at] += 1;
-            *free -= 1;
+/// Raises those that have least to one level as far as what is free allows, none above its most, until no further task fits.
+fn fill(equals: &[usize], claims: &[Claim], counts: &mut [u32], free: &mut u64) {
+    let is_open = |at: usize, counts: &[u32], free: u64| counts[at] < claims[at].most() && claims[at].weight <= free;
+    let has = |at: usize, counts: &[u32]| claims[at].takes(counts[at]);
+    loop {
+        let open: Vec<_> = equals.iter().copied().filter(|&at| is_open(at, counts, *free)).collect();
+        let level = highest_level(&open, claims, counts, *free);
+        for &at in &open {
+            let raised = claims[at].at_level(level).max(counts[at]);
+            *free -= claims[at].takes(raised - counts[at]);
+            counts[at] = raised;
+        }
+        // Then a task each, of those alone that have least: what is above the level already waits until the others are there.
+        let open: Vec<_> = open.into_iter().filter(|&at| is_open(at, counts, *free)).collect();
+        let Some(lowest) = open.iter().map(|&at| has(at, counts)).min() else { return };
+        for &at in &open {
+            if is_open(at, counts, *free) && has(at, counts) <= lowest.max(level) {
+                counts[at] += 1;
+                *free -= claims[at].weight;
+            }
         }
     }
+}
+
+/// The highest level that is affordable, by bisection.
+fn highest_level(open: &[usize], claims: &[Claim], counts: &[u32], free: u64) -> u64 {
+    let cost = |level: u64| {
+        let of = |&at: &usize| claims[at].takes(claims[at].at_level(level).saturating_sub(counts[at]));
+        open.iter().map(of).fold(0, u64::saturating_add)
+    };
+    let highest = open.iter().map(|&at| claims[at].takes(claims[at].most())).max().unwrap_or(0);
+    let (mut level, mut too_high) = (0, highest.saturating_add(1));
+    while 1 < too_high - level {
+        let middle = level + (too_high - level) / 2;
+        if cost(middle) <= free { level = middle } else { too_high = middle }
+    }
+    level
 }

@@ -21,8 +21,8 @@ pub use case::load_of;
 pub use combine::Combine;
 pub use decision::{Decision, Direction};
 pub use observation::{
-    Alert, Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus,
-    Unreadable,
+    Alert, Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, Share,
+    TargetStatus, Unreadable,
 };
 pub use policy::{
     AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, Level, Loads, Memory, MetricType, OneByOne,
@@ -44,6 +44,7 @@ pub fn decide(rules: &Rules, seen: &Observation, past: &Past, now: Timestamp) ->
     case.let_policies_propose();
     case.fall_back_when_nothing_is_read();
     case.wake_and_sleep();
+    case.keep_to_budget();
     case.keep_fraction_on_scale_in();
     case.keep_busy_tasks();
     case.hold_scale_in_during_deployment();

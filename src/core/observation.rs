@@ -30,9 +30,23 @@ pub struct Observation {
     /// What an alert asks for, where the tick was invoked by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<Alert>,
+    /// What the service's budget leaves to it now, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
     /// The time that this tick was scheduled for, where a schedule says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
+}
+
+/// What a budget leaves to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// The most tasks that it may have now.
+    pub tasks: u32,
+    /// Whether it is to have just as many.
+    #[serde(default)]
+    pub fill: bool,
 }
 
 /// How many tasks must not be stopped, or why that is not known.

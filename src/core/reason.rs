@@ -108,6 +108,15 @@ pub enum Reason {
         /// The load up to which it may sleep.
         sleep_at: f64,
     },
+    /// The budget that the service shares leaves another count to it than it wants.
+    BudgetShared {
+        /// The budget's name.
+        budget: String,
+        /// The count that the service wants.
+        wanted: u32,
+        /// The count that is left to it now.
+        share: u32,
+    },
     /// A scale-in to zero goes by way of one task.
     ZeroComesAfterOne,
     /// A scale-in was limited to the tasks that are at work.
@@ -298,6 +307,9 @@ impl fmt::Display for Reason {
             Self::Woken { source, load } => write!(f, "load {load} of {source} wakes the service"),
             Self::Asleep { wake_above } => write!(f, "asleep until a load is above {wake_above}"),
             Self::KeptAwake { load, sleep_at } => write!(f, "kept awake by a load of {load}, above {sleep_at}"),
+            Self::BudgetShared { budget, wanted, share } => {
+                write!(f, "budget {budget:?} leaves {share} tasks to the service, which wants {wanted}")
+            }
             Self::ZeroComesAfterOne => f.write_str("one task stays until the next step"),
             Self::BusyTasks { wanted, limited_to, in_flight, protected } => {
                 write!(f, "scale-in to {wanted} limited to {limited_to}, since {in_flight} messages are in flight")?;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budget::Budget;
 use super::combine::Combine;
 use super::policy::Policy;
 use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
@@ -91,6 +92,10 @@ pub struct Rules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Pause")]
     pub pause: Option<Pause>,
+    /// The service's part in a budget that several services share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Budget")]
+    pub budget: Option<Budget>,
     /// How old a reading may be, in seconds, before it counts as unreadable.
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 1, max = 86_400))]

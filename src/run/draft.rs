@@ -7,7 +7,7 @@ use super::Tick;
 use super::read::{Built, Member, ask_for_protected, unreadable};
 use crate::adapter::Identity;
 use crate::core::{
-    Answer, Decision, Direction, Observation, Past, Protected, Reason, State, TargetStatus, Unreadable, decide,
+    Answer, Decision, Direction, Observation, Past, Protected, Reason, Share, State, TargetStatus, Unreadable, decide,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::formula;
@@ -18,6 +18,10 @@ use crate::stores::{Lease, Loaded};
 pub(super) struct Draft {
     pub member: Member,
     past: Past,
+    /// What the target says must not be stopped, where it was asked.
+    protected: Option<Protected>,
+    /// What the service's budget leaves to it, where that is another count than it wants.
+    share: Option<Share>,
     pub decision: Option<Decision>,
     /// What is to be remembered, where that is more than nothing new.
     pub state: Option<State>,
@@ -32,20 +36,25 @@ pub(super) struct Draft {
 /// decided again with that.
 pub(super) async fn all(tick: &Tick<'_>, members: Vec<Member>, loaded: &Result<Loaded, Unreadable>) -> Vec<Draft> {
     let mut drafts: Vec<_> = members.into_iter().map(|member| Draft::new(tick, member, loaded)).collect();
-    drafts.iter_mut().for_each(|draft| draft.decide(tick, None));
-    let mut scaling_in: Vec<_> = drafts.iter_mut().filter(|draft| draft.direction() == Some(Direction::In)).collect();
+    drafts.iter_mut().for_each(|draft| draft.decide(tick));
+    let scaling_in = drafts.iter_mut().filter(|draft| draft.direction() == Some(Direction::In)).collect();
+    spare_the_protected(tick, scaling_in).await;
+    drafts
+}
+
+/// Asks targets what must not be stopped, and decides again with that.
+pub(super) async fn spare_the_protected(tick: &Tick<'_>, mut scaling_in: Vec<&mut Draft>) {
     let absent = Draft::without_target();
     let services = scaling_in.iter().map(|draft| draft.asked(&absent)).collect();
     let answers = ask_for_protected(tick, services).await;
     for (draft, answer) in scaling_in.iter_mut().zip(answers) {
-        let protected = match answer {
+        draft.protected = match answer {
             Ok(None) => continue,
-            Ok(Some(tasks)) => Protected::Tasks(tasks),
-            Err(why) => Protected::Unreadable(why),
+            Ok(Some(tasks)) => Some(Protected::Tasks(tasks)),
+            Err(why) => Some(Protected::Unreadable(why)),
         };
-        draft.decide(tick, Some(protected));
+        draft.decide(tick);
     }
-    drafts
 }
 
 impl Draft {
@@ -61,7 +70,8 @@ impl Draft {
             _ => {}
         }
         let (outcome, failures, warnings) = (Outcome::Held, Vec::new(), Vec::new());
-        Self { member, past, decision: None, state: None, outcome, lease: None, failures, warnings }
+        let (protected, share, decision, state, lease) = (None, None, None, None, None);
+        Self { member, past, protected, share, decision, state, outcome, lease, failures, warnings }
     }
 
     /// Of a service that another loop acts on: nothing is decided.
@@ -93,7 +103,13 @@ impl Draft {
         }
     }
 
-    fn decide(&mut self, tick: &Tick<'_>, protected: Option<Protected>) {
+    /// Decides again, with what the service's budget leaves to it.
+    pub fn decide_again(&mut self, tick: &Tick<'_>, share: Share) {
+        self.share = Some(share);
+        self.decide(tick);
+    }
+
+    fn decide(&mut self, tick: &Tick<'_>) {
         let status = match &self.member.status {
             Ok(status) => status.clone(),
             Err(why) => return self.fail_with_everything_unreadable(&why.clone()),
@@ -106,10 +122,11 @@ impl Draft {
         let mut seen = Observation {
             samples,
             status,
-            protected,
+            protected: self.protected.clone(),
             formula: None,
             policy_formulas: Default::default(),
             alert: self.member.service.alert.clone(),
+            share: self.share,
             scheduled_for: tick.scheduled_for,
         };
         formula::evaluate(&self.member.service.rules, &mut seen, tick.now);
@@ -150,6 +167,39 @@ impl Draft {
         let all = [why].into_iter().chain(state).chain(samples);
         self.failures = all.map(|why| Failure { kind: why.kind, message: why.detail.clone() }).collect();
         self.outcome = Outcome::Failed;
+    }
+
+    /// The desired count now, and the one that was decided.
+    pub fn counts(&self) -> Option<(u32, u32)> {
+        self.decision.as_ref().map(|decision| (decision.current, decision.desired))
+    }
+
+    /// The desired count: where the target does not say, the one that was left, and the upper bound where that is not known either.
+    pub fn known_count(&self) -> u32 {
+        let left = match &self.past {
+            Past::Known(state) => state.count,
+            Past::Unreadable { remembered, .. } => remembered.as_ref().and_then(|state| state.count),
+            Past::Absent => None,
+        };
+        let said = self.member.status.as_ref().ok().map(|status| status.desired);
+        said.or(left).unwrap_or(self.member.service.rules.bounds.max)
+    }
+
+    /// How many tasks there are, those included that are about to start or to end. During a deployment there may be more for a while.
+    pub fn occupied(&self) -> u32 {
+        match &self.member.status {
+            Ok(status) if !status.rolling_out => status.desired.max(status.running),
+            _ => self.known_count(),
+        }
+    }
+
+    /// Whether tasks may be taken from it for others: nobody has stopped it, and all that it depends on is known.
+    pub fn may_be_taken_from(&self) -> bool {
+        let is_read = self.member.samples.iter().all(|sample| matches!(sample.answer, Answer::Reading(_)));
+        let is_known = is_read && self.decision.is_some() && !matches!(self.past, Past::Unreadable { .. });
+        let is_free =
+            |status: &TargetStatus| !status.rolling_out && status.pause.is_none() && status.other_scaler.is_none();
+        is_known && self.member.service.rules.pause.is_none() && self.member.status.as_ref().is_ok_and(is_free)
     }
 
     pub fn direction(&self) -> Option<Direction> {

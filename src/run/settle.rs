@@ -30,6 +30,12 @@ pub(super) struct Drafted {
     drafts: Vec<Draft>,
 }
 
+impl Drafted {
+    pub fn drafts(&mut self) -> impl Iterator<Item = &mut Draft> {
+        self.drafts.iter_mut()
+    }
+}
+
 /// Decides for every service of a group that no other loop acts on.
 pub(super) async fn drafted(tick: &Tick<'_>, group: Group) -> Drafted {
     let Group { key, store, loaded, on_standby, members } = group;

@@ -1,7 +1,7 @@
 //! A queue, a scheduler and a storage in this process, for tests of what several ticks do together. Time is tokio's, which
 //! tests pause.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(super) struct World {
 pub(super) struct Inner {
     pub backlogs: BTreeMap<String, u64>,
     pub desired: BTreeMap<String, u32>,
+    /// Whose queue cannot be read.
+    pub unreadable: BTreeSet<String>,
     /// Every count that was set: when, of which service, to what.
     pub set: Vec<(Duration, String, u32)>,
     /// How many services were asked for, in all.
@@ -98,6 +100,9 @@ impl Toy {
 #[async_trait]
 impl Source for Toy {
     async fn read(&self) -> Result<Measurement> {
+        if self.world.inner().unreadable.contains(&self.service) {
+            return Err(Error::new(ErrorKind::Unavailable, "reading", "the queue is away"));
+        }
         let backlog = self.world.inner().backlogs.get(&self.service).copied().unwrap_or(0);
         Ok(Measurement { amount: Amount::Queue(QueueDepth { backlog, ..QueueDepth::default() }), taken_at: None })
     }

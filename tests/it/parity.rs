@@ -105,6 +105,7 @@ fn microscaling_scale_counts_are_equal_to_the_number() {
     let rows = group(MICROSCALING, "microscaling_scale_counts");
     for row in &rows {
         let mut claim = Claim {
+            weight: 1,
             priority: 1,
             requested: number(row, "requested"),
             running: number(row, "requested"),
@@ -164,6 +165,7 @@ fn claim(task: &Value) -> Claim {
         }
     };
     Claim {
+        weight: 1,
         priority: number(task, "priority"),
         requested: current,
         running,

@@ -126,3 +126,46 @@ fn a_payload_sends_no_secret_of_the_deployment_without_tls() {
     let said = said(load_with(&listed, service(broker, json!({})), true).map(|_| ()).expect_err("it is not listed"));
     assert!(said.contains("regex:orders-|.*"), "{said}");
 }
+
+fn sharing(budgets: &[Value]) -> Result<Config, Problems> {
+    let services: Vec<_> = budgets.iter().enumerate().map(|(number, budget)| {
+        let name = format!("service-{number}");
+        let mut service = service(json!([{ "type": "sqs", "queue": name }]), json!({ "budget": budget }));
+        (service["name"], service["target"]["service"]) = (name.clone().into(), name.into());
+        service
+    });
+    let services: Vec<_> = services.collect();
+    let event = json!({ "config": { "services": services, "defaults": { "budget": { "total": 40 } } } });
+    let vars = BTreeMap::<String, String>::new();
+    load(Input { vars: &vars, event: &event, in_lambda: false, remote: None })
+}
+
+#[test]
+fn a_budget_is_given_once_and_each_service_says_what_its_tasks_take() {
+    let config = sharing(&[json!({}), json!({ "weight": 0.25, "priority": 2 })]).expect("it is valid");
+    let budgets: Vec<_> = config.services.iter().filter_map(|it| it.rules.budget.as_ref()).collect();
+    assert_eq!(
+        budgets.iter().map(|it| (it.total, it.weight, it.priority)).collect::<Vec<_>>(),
+        [(40.0, 1.0, 1), (40.0, 0.25, 2)]
+    );
+}
+
+#[test]
+fn services_that_disagree_about_their_budget_are_refused_all_at_once() {
+    let refused = sharing(&[
+        json!({}),
+        json!({ "total": 50, "sharing": "microscaling", "weight": 2 }),
+        json!({ "name": "other", "total": 1.5, "sharing": "microscaling" }),
+        json!({ "total": 0 }),
+    ]);
+    let said = said(refused.map(|_| ()).expect_err("they disagree"));
+    for part in [
+        "config.services[1].budget.total (event) is 50, and 40 for another service of the same budget",
+        "config.services[1].budget.sharing (event) is not that of another service of the same budget",
+        "config.services[1].budget.weight (event) is 2, where tasks are shared",
+        "config.services[2].budget.total (event) is 1.5, which is no number of tasks",
+        "config.services[3].budget.total (event) is 0",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+}

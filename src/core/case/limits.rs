@@ -4,6 +4,16 @@ use super::{Case, Direction, Past, PriorityOverride, Reason};
 use crate::core::rules::{Held, Pause};
 
 impl Case<'_> {
+    /// Keeps to what the service's budget leaves to it. What it has beyond that it gives up as in any scale-in, below the same guards.
+    pub(in crate::core) fn keep_to_budget(&mut self) {
+        let (Some(share), Some(budget)) = (self.seen.share, &self.rules.budget) else { return };
+        let allowed = if share.fill { share.tasks } else { self.wanted.min(share.tasks) };
+        if allowed != self.wanted {
+            let wanted = std::mem::replace(&mut self.wanted, allowed);
+            self.reasons.push(Reason::BudgetShared { budget: budget.name.clone(), wanted, share: share.tasks });
+        }
+    }
+
     /// Limits one scale-in to the fraction that must remain.
     pub(in crate::core) fn keep_fraction_on_scale_in(&mut self) {
         let fraction = self.rules.min_remaining_fraction;

@@ -91,6 +91,7 @@ pub fn seen(desired: u32, samples: Vec<Sample>) -> Observation {
         formula: None,
         policy_formulas: Default::default(),
         alert: None,
+        share: None,
         scheduled_for: None,
     }
 }
