@@ -128,7 +128,7 @@ fn a_payload_sends_no_secret_of_the_deployment_without_tls() {
 }
 
 fn sharing(budgets: &[Value]) -> Result<Config, Problems> {
-    let services: Vec<_> = budgets.iter().enumerate().map(|(number, budget)| {
+    let services = budgets.iter().enumerate().map(|(number, budget)| {
         let name = format!("service-{number}");
         let mut service = service(json!([{ "type": "sqs", "queue": name }]), json!({ "budget": budget }));
         (service["name"], service["target"]["service"]) = (name.clone().into(), name.into());
