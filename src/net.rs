@@ -15,7 +15,7 @@ mod tcp;
 pub(crate) mod tls;
 
 #[cfg(feature = "http")]
-pub(crate) use http::{Answer, Ask, Credential, Endpoint, Http, Tls, host_and_port, parse};
+pub(crate) use http::{Answer, Ask, Credential, Endpoint, Http, Tls, host_and_port, names_of_path, parse};
 pub(crate) use pem::pem;
 #[cfg(feature = "tcp")]
 pub(crate) use tcp::Tcp;

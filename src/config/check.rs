@@ -96,6 +96,7 @@ fn services(
         region,
         input,
         single: layers.services.is_none(),
+        targets_of_deployment: targets_in(layers.services_of_deployment.as_ref()),
         source_misspelt: layers.source_misspelt,
     };
     let (mut services, mut discovered) = (Vec::new(), Vec::new());
@@ -201,6 +202,13 @@ pub(super) struct Context<'a> {
     /// Whether the service was given in the short form.
     single: bool,
     source_misspelt: bool,
+    /// The targets of the services that a payload has others in place of.
+    targets_of_deployment: Vec<&'a Value>,
+}
+
+fn targets_in(services: Option<&Tree>) -> Vec<&Value> {
+    let services = services.and_then(|services| services.value.as_array());
+    services.into_iter().flatten().map(|service| &service["target"]).collect()
 }
 
 impl Context<'_> {
@@ -210,7 +218,7 @@ impl Context<'_> {
         let target = section(tree, "/target", targets::TABLE, self.deployment, problems);
         let identity = target.as_ref().and_then(|target| (target.kind.identities)(&target.settings, self.region).pop());
         if let Some(target) = &target {
-            event::refuse_target(target.kind.name, tree, self.input, problems);
+            event::refuse_target(target.kind.name, tree, (self.input, &self.targets_of_deployment), problems);
         }
         if let Some(identity) = &identity {
             let origin = self.blame(tree, "/target", &["cluster", "service"]);
@@ -305,6 +313,7 @@ pub(super) fn section<P: ?Sized>(
     validate(&settings, pointer, &schema, problems);
     deployment.refuse_references(&settings, pointer, &schema, problems);
     deployment.refuse_trust(&settings, pointer, problems);
+    deployment.refuse_tokens_of_aws(&settings, pointer, problems);
     let settings_only = settings.value.pointer(pointer)?.clone();
     refuse_broken_references(&schema, &settings, pointer, problems);
     if before == problems.0.len() {

@@ -123,6 +123,22 @@ impl Deployment {
         }
     }
 
+    /// Refuses tokens that are made of the deployment's own AWS credentials for what a payload names, unless the deployment says
+    /// where they may go: a cluster could use the token of another one that it is told to ask for.
+    pub fn refuse_tokens_of_aws(&self, settings: &Tree, pointer: &str, problems: &mut Problems) {
+        let is_listed = self.targets.iter().any(|(_, from)| from.layer != Layer::Event);
+        let at = settings.origin(&format!("{pointer}/eks_cluster"));
+        if at.layer == Layer::Event && !is_listed {
+            let problem =
+                "asks for a token of the deployment's AWS credentials, which a payload may not have sent anywhere";
+            problems.add(
+                &at,
+                problem,
+                "list where it may go in ALLOWED_TARGETS of the deployment, or configure it there",
+            );
+        }
+    }
+
     /// Refuses what makes a connection less trustworthy by a payload: whom to trust is the deployment's to say.
     pub fn refuse_trust(&self, settings: &Tree, pointer: &str, problems: &mut Problems) {
         let by_payload = |key: &str| {
@@ -140,11 +156,17 @@ impl Deployment {
     }
 }
 
-/// Whether a source's settings turn TLS off, by `use_ssl` or by the scheme of a URL that says so. That of a database does not.
+/// Whether settings turn TLS off, by `use_ssl` or by the scheme of any URL among them that says so, whatever its setting is called.
+/// That of a database does not.
 fn is_without_tls(settings: &Value) -> bool {
     // As the adapters read it: a URL parser forgives blanks and slashes.
-    let scheme = settings["url"].as_str().and_then(|url| url::Url::parse(url).ok()).map(|url| url.scheme().to_owned());
-    settings["use_ssl"] == false || scheme.is_some_and(|scheme| ["http", "redis", "amqp"].contains(&scheme.as_str()))
+    let is_open = |text: &str| {
+        let scheme = url::Url::parse(text).map(|url| url.scheme().to_owned());
+        scheme.is_ok_and(|scheme| ["http", "redis", "amqp"].contains(&scheme.as_str()))
+    };
+    let texts = settings.as_object().into_iter().flat_map(|settings| settings.values());
+    let mut texts = texts.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    settings["use_ssl"] == false || texts.any(|value| value.as_str().is_some_and(is_open))
 }
 
 fn narrow(
@@ -277,4 +299,69 @@ pub(super) fn state(
         state.settings["region"] = region.as_str().into();
     }
     Some(state)
+}
+
+#[cfg(all(test, feature = "full"))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::adapter::Entry;
+    use crate::config::load;
+    use crate::targets;
+
+    #[test]
+    fn no_url_of_any_target_is_open_without_being_seen() {
+        let mut seen = Vec::new();
+        for entry in targets::TABLE {
+            let Entry::Built(kind) = entry else { continue };
+            let schema = (kind.schema)();
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                let says = property["description"].as_str().unwrap_or_default();
+                if property["type"] == "string" && (says.contains("URL") || says.contains("https")) {
+                    let mut settings = json!({ "url": "https://example.com/" });
+                    settings[name] = json!("HTTP://example.com/");
+                    assert!(is_without_tls(&settings), "{}: {name}", kind.name);
+                    seen.push(format!("{}.{name}", kind.name));
+                }
+            }
+        }
+        for known in ["kubernetes.url", "marathon.url", "nomad.address", "webhook.url", "webhook.set_url"] {
+            assert!(seen.iter().any(|seen| seen == known), "{known} is not among {seen:?}");
+        }
+        assert!(is_without_tls(&json!({ "addresses": ["https://example.com/", "http://example.com/"] })));
+        assert!(!is_without_tls(&json!({ "url": "https://example.com/", "job": "http", "body": "{}" })));
+    }
+
+    fn problems(env: &[(&str, &str)], target: &Value) -> String {
+        let vars = env.iter().chain(&[("S3_CONFIG_BUCKET", "state")]);
+        let vars: BTreeMap<_, _> = vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let source = json!({ "type": "payload", "value": 5 });
+        let service =
+            json!({ "name": "orders", "target": target, "sources": [source], "policies": [{ "type": "threshold" }] });
+        let event = json!({ "config": { "services": [service] } });
+        let config = load(Input { vars: &vars, event: &event, in_lambda: true, remote: None });
+        config.err().map(|problems| crate::error::Error::from(problems).to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_payload_sends_no_secret_to_an_open_address() {
+        let env =
+            [("ALLOWED_SECRETS", "env:NOMAD_TOKEN"), ("ALLOWED_TARGETS", "nomad:*"), ("ALLOW_PLAIN_HTTP", "true")];
+        let said = |address: &str| {
+            let target =
+                json!({ "type": "nomad", "address": address, "job": "a", "group": "b", "token": "env:NOMAD_TOKEN" });
+            problems(&env, &target)
+        };
+        assert_eq!(said("https://nomad.internal:4646"), "");
+        assert!(said("http://nomad.internal:4646").contains("without TLS"));
+    }
+
+    #[test]
+    fn a_payload_sends_no_token_of_aws_to_a_cluster_that_the_deployment_does_not_list() {
+        let url = "https://0.gr7.eu-west-1.eks.amazonaws.com";
+        let target = json!({ "type": "kubernetes", "name": "orders", "url": url, "eks_cluster": "shop" });
+        assert!(problems(&[], &target).contains("ALLOWED_TARGETS"));
+        assert_eq!(problems(&[("ALLOWED_TARGETS", "kubernetes:0.gr7.eu-west-1.eks.amazonaws.com:443/*")], &target), "");
+    }
 }

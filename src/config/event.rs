@@ -1,5 +1,7 @@
 //! Sources and the event: what they take from it, and what it may not ask of them.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -63,10 +65,18 @@ pub(super) fn refuse_program(tree: &Tree, pointer: &str, input: Input<'_>, probl
     }
 }
 
-/// Refuses targets that are not for where they are configured or run: what runs programs or opens this machine's own socket.
-pub(super) fn refuse_target(kind: &str, tree: &Tree, input: Input<'_>, problems: &mut Problems) {
-    if kind == "process" {
-        return refuse_program(tree, "/target", input, problems);
+/// Refuses targets that are not for where they are configured or run: what runs programs, opens this machine's own socket, or sends
+/// requests that a payload wrote.
+pub(super) fn refuse_target(
+    kind: &str,
+    tree: &Tree,
+    (input, of_deployment): (Input<'_>, &[&Value]),
+    problems: &mut Problems,
+) {
+    match kind {
+        "process" => return refuse_program(tree, "/target", input, problems),
+        "webhook" => return refuse_requests(tree, of_deployment, problems),
+        _ => {}
     }
     // An engine runs any image with any mount, and a kubeconfig may name a program that gives the credential.
     for key in ["host", "image", "command", "drain", "kubeconfig"] {
@@ -74,6 +84,26 @@ pub(super) fn refuse_target(kind: &str, tree: &Tree, input: Input<'_>, problems:
         let is_given = tree.value["target"].get(key).is_some();
         if is_given && at.layer == Layer::Event && ["docker", "swarm", "kubernetes"].contains(&kind) {
             problems.add(&at, "is not for a payload", "configure the target in the deployment");
+        }
+    }
+}
+
+/// Refuses a webhook of a payload's unless the deployment has one that differs in the service alone: an identity has hosts and a
+/// path, and what a request scales may stand anywhere in it.
+fn refuse_requests(tree: &Tree, of_deployment: &[&Value], problems: &mut Problems) {
+    let requests = |target: &Value| {
+        let settings = target.as_object().into_iter().flatten().filter(|(key, _)| *key != "service");
+        settings.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let given = requests(&tree.value["target"]);
+    if of_deployment.iter().any(|target| requests(target) == given) {
+        return;
+    }
+    for key in given.keys().filter(|key| *key != "type") {
+        let at = tree.origin(&format!("/target/{key}"));
+        if at.layer == Layer::Event {
+            let remedy = "configure the webhook in the deployment; a payload may repeat it with another service";
+            problems.add(&at, "is not for a payload", remedy);
         }
     }
 }
@@ -96,13 +126,55 @@ pub(crate) fn received(config: &mut Config, at: Timestamp, invocation: &str) {
 
 #[cfg(all(test, feature = "full"))]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
     use crate::config::load;
     use crate::shared::Shared;
+
+    #[test]
+    fn a_payload_writes_no_request_of_a_webhook_that_the_deployment_does_not_have() {
+        let webhook = json!({
+            "type": "webhook", "service": "orders", "url": "https://cd.example.com/${service}",
+            "desired": "/count", "running": "/count",
+            "set_url": "https://cd.example.com/${service}", "body": r#"{"count": ${desired}}"#,
+        });
+        let with = |key: &str, value: Value| {
+            let mut target = webhook.clone();
+            target[key] = value;
+            target
+        };
+        let service = |target: &Value| {
+            let source = json!({ "type": "sqs", "queue": "orders" });
+            json!({ "services": [
+                { "name": "orders", "target": target, "sources": [source], "policies": [{ "type": "threshold" }] },
+            ] })
+        };
+        let load_with = |ours: Option<&Value>, target: &Value| {
+            let vars = [("S3_CONFIG_BUCKET", "state".to_owned()), ("ALLOWED_TARGETS", "webhook:*".to_owned())];
+            let ours = ours.map(|target| ("CONFIG", service(target).to_string()));
+            let vars: BTreeMap<_, _> =
+                vars.into_iter().chain(ours).map(|(name, value)| (name.to_owned(), value)).collect();
+            let event = json!({ "config": service(target) });
+            load(Input { vars: &vars, event: &event, in_lambda: true, remote: None })
+                .map(|config| config.services.len())
+        };
+        load_with(Some(&with("service", json!("bills"))), &webhook).expect("the deployment has it for another service");
+        assert!(load_with(None, &webhook).is_err(), "the deployment has none");
+        for (key, value) in [
+            ("url", json!("https://cd.example.com/bills")),
+            ("set_url", json!("https://cd.example.com/${service}?job=bills")),
+            ("body", json!(r#"{"job": "bills", "count": ${desired}}"#)),
+            ("headers", json!({ "X-Job": "bills" })),
+            ("set_headers", json!({ "X-Job": "bills" })),
+            ("method", json!("PUT")),
+            ("set_credential", json!({ "parameter": { "name": "job", "value": "bills" } })),
+        ] {
+            let refused = load_with(Some(&webhook), &with(key, value)).expect_err("a payload writes no request");
+            let at = format!("target.{key}");
+            assert!(refused.0.iter().any(|problem| problem.path.ends_with(&at)), "{key}: {refused:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_number_without_a_time_is_as_old_as_its_event() {

@@ -29,6 +29,8 @@ pub(super) struct Layers {
     pub defaults: Tree,
     /// The list of the full form, if any layer has it.
     pub services: Option<Tree>,
+    /// The list of the deployment, where the payload has one in its place.
+    pub services_of_deployment: Option<Tree>,
     /// The one service of the short form.
     pub single: Tree,
     /// Where the settings of the short form's service came from.
@@ -52,6 +54,7 @@ impl Layers {
             top: Tree::empty(),
             defaults: Tree::empty(),
             services: None,
+            services_of_deployment: None,
             single: Tree::from(single, Origin::new(&Layer::Default, "")),
             single_origins: Vec::new(),
             source_misspelt: false,
@@ -170,7 +173,12 @@ impl Layers {
             let setting = SETTINGS.iter().find(|setting| setting.key == key && !key.is_empty());
             match (key.as_str(), setting) {
                 (_, Some(setting)) => self.put(setting, &value, origin, problems),
-                ("services", _) => self.services = Some(Tree::from(value, origin)),
+                ("services", _) => {
+                    let before = self.services.replace(Tree::from(value, origin));
+                    if *layer == Layer::Event {
+                        self.services_of_deployment = before;
+                    }
+                }
                 ("defaults", _) => self.read_defaults(value, origin, problems),
                 ("state", _) if *layer != Layer::Event => self.state = Some(Tree::from(value, origin)),
                 ("state", _) => problems.add(&origin, "is not for a payload", "set it in the deployment's CONFIG"),

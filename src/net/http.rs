@@ -127,6 +127,11 @@ pub(crate) fn parse(given: &str) -> Result<Url, (String, String)> {
     Ok(url)
 }
 
+/// The path of a URL, name by name: several of a kind may be behind one host.
+pub(crate) fn names_of_path(url: &Url) -> Vec<String> {
+    url.path().split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// The host and port that a URL names, for allow-lists: `metrics.internal:443`.
 pub(crate) fn host_and_port(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())

@@ -35,6 +35,7 @@ use self::settings::{Settings, check, identities, permissions};
 use super::{Applied, Target};
 use crate::adapter::{Kind, parse, schema_of};
 use crate::aws::{AnswerLimit, failure};
+use crate::config::matches_pattern;
 use crate::core::TargetStatus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::Shared;
@@ -128,7 +129,7 @@ impl Target for Ec2Asg {
             Error::new(error.kind(), during(), cause).caused_by(error)
         })?;
         let names = found.iter().filter_map(AutoScalingGroup::auto_scaling_group_name);
-        let mut names: Vec<_> = names.filter(|name| is_like(name, &self.settings.group)).collect();
+        let mut names: Vec<_> = names.filter(|name| matches_pattern(&self.settings.group, name)).collect();
         names.sort_unstable();
         names.dedup();
         let settings = |name: &str| {
@@ -221,17 +222,6 @@ impl Ec2Asg {
 
 fn reading(name: &str) -> String {
     format!("reading status of Auto Scaling group {name:?}")
-}
-
-/// Whether a name is of a pattern in which `*` stands for any text.
-fn is_like(name: &str, pattern: &str) -> bool {
-    match pattern.split_once('*') {
-        None => name == pattern,
-        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
-            let starts = rest.char_indices().map(|(start, _)| start).chain([rest.len()]);
-            starts.into_iter().any(|start| is_like(&rest[start..], after))
-        }),
-    }
 }
 
 #[cfg(test)]

@@ -7,14 +7,16 @@
 //! A scale-in stops machines that are still starting first, then those that run, by their id. It destroys stopped machines first,
 //! then those never started, suspended ones, and last those that run, in the order of the API. With `order: newest` those that
 //! run go newest first. A machine that stops has its own time for that; one that runs is asked to stop before it is destroyed,
-//! unless `kill` is set, and is destroyed as soon as a tick finds it stopped, which for one that takes longer than two seconds
-//! is a later one. The last machine is not destroyed unless `destroy_last` is set: of none, none can be copied.
+//! unless `kill` is set, and is destroyed once it has stopped: for one that takes longer than two seconds the tick fails, and a later
+//! one destroys it. The last machine is not destroyed unless `destroy_last` is set: of none, none can be copied.
 //!
 //! As [fly-autoscaler](https://github.com/superfly/fly-autoscaler) does it, and what differs:
 //! - Machines on hosts that Fly does not reach, and those of other process groups, count for nothing. Machines that are
 //!   being destroyed do not count either.
 //! - A machine that cannot be started or stopped is left out, and the next one is taken. Not where nothing is known of the
 //!   machine afterwards, so that no reply that was lost makes one too many.
+//! - With `create_destroy` a machine that is off counts as asked for, and a warning says so. A scale-out starts it before it creates
+//!   others, unless new ones are not started either (`initial_state`); fly-autoscaler creates others beside it.
 //! - A machine that cannot be created ends the tick; fly-autoscaler tries it without end. Fly takes three a second at first, then one.
 //! - New machines go where the fewest are; fly-autoscaler goes round the regions and forgets where it was.
 //! - Suspended machines and those never started are started, too.
@@ -35,8 +37,8 @@ use serde_json::Value;
 
 use self::api::Api;
 use self::machine::{Machine, Phase, State};
-use self::settings::{InitialState, Mode, Settings, check, identities};
-use super::{Applied, Target};
+use self::settings::{Mode, Settings, check, identities};
+use super::{Applied, Target, fingerprint};
 use crate::adapter::{Kind, parse, schema_of};
 use crate::config::matches_pattern;
 use crate::core::TargetStatus;
@@ -67,7 +69,7 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Target>> {
     let given = settings.clone();
     let settings = parse::<Settings>(settings)?;
     let api = Api::new(&settings, shared)?;
-    let asked_with = format!("{:?} {:?} {}", settings.mode, settings.initial_state, settings.destroy_last);
+    let asked_with = fingerprint(&given, &["process_group"]);
     Ok(Box::new(Fly { api, settings, given, asked_with }))
 }
 
@@ -185,13 +187,14 @@ impl Fly {
     fn status(&self, machines: &[Machine], group: &str) -> Result<TargetStatus> {
         let (machines, unreachable) = self.of_group(machines, group)?;
         let count = |is_one: &dyn Fn(&Machine) -> bool| machines.iter().filter(|machine| is_one(machine)).count();
-        let launches =
-            self.settings.mode == Mode::CreateDestroy && self.settings.initial_state == InitialState::Started;
+        let launches = self.settings.launches();
         let is_pending = |machine: &Machine| {
             matches!(machine.phase(), Phase::Rising | Phase::Changing) || (launches && machine.state == State::Created)
         };
         let failed = count(&|machine| machine.state == State::Failed);
+        let idle = if launches { count(&|machine| machine.is_idle()) } else { 0 };
         let warnings = [
+            (idle, "that are off, and count as asked for; a scale-out starts them first"),
             (unreachable, "on hosts that Fly does not reach, which are not counted"),
             (failed, "that failed; `fly machine restart` or `fly machine destroy` mends it"),
         ];

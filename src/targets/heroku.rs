@@ -36,6 +36,9 @@ use crate::shared::Shared;
 /// (<https://devcenter.heroku.com/articles/platform-api-reference#ranges>). An app has 100 dynos of a type by default.
 const MOST_PAGES: usize = 20;
 
+/// Most letters of an app's name, which no id is short enough for: <https://devcenter.heroku.com/articles/creating-apps>.
+const LONGEST_NAME: usize = 30;
+
 /// Process types that a `*` does not stand for: one runs at each release, and Ruby's buildpack adds the others to every app
 /// for one-off dynos. None of them is a service.
 const ONE_OFF: [&str; 3] = ["console", "rake", "release"];
@@ -68,7 +71,7 @@ pub(super) static KIND: Kind<dyn Target> = Kind {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The app, by name or id.
+    /// The app, by its name. Its id is refused, since one app would have two names here.
     #[schemars(length(min = 1, max = 128))]
     app: String,
     /// The process type, such as `worker`. A `*` in it stands for any text: all process types of the app that match, other than `console`,
@@ -98,8 +101,11 @@ fn check(settings: &Value) -> Vec<(String, String)> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
     let mut problems: Vec<_> = net::parse(&settings.url).err().into_iter().collect();
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-    if !settings.app.chars().all(is_plain) {
-        problems.push(("has an app whose name Heroku cannot have".to_owned(), "give its name or id".to_owned()));
+    let of_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if LONGEST_NAME < settings.app.len() || !settings.app.chars().all(of_name) {
+        let problem =
+            format!("has an app that is no name: up to {LONGEST_NAME} lower-case letters, digits and hyphens");
+        problems.push((problem, "give the app's name, not its id".to_owned()));
     }
     if !settings.process.chars().all(|letter| is_plain(letter) || letter == '*') {
         let remedy = "give one as the Procfile has it, such as worker".to_owned();
@@ -110,13 +116,13 @@ fn check(settings: &Value) -> Vec<(String, String)> {
 
 fn identities(settings: &Value, _region: &str) -> Vec<Identity> {
     let Ok(Settings { app, process, url, .. }) = parse(settings) else { return Vec::new() };
-    let identity = |url| Identity {
+    let Ok(url) = net::parse(&url) else { return Vec::new() };
+    vec![Identity {
         provider: KIND.name,
         region: net::host_and_port(&url),
         account: Some("-".to_owned()),
-        path: vec![app, process],
-    };
-    net::parse(&url).map(identity).into_iter().collect()
+        path: [net::names_of_path(&url), vec![app, process]].concat(),
+    }]
 }
 
 fn build(given: &Value, shared: &Shared) -> Result<Box<dyn Target>> {

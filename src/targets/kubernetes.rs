@@ -137,7 +137,7 @@ impl Target for Kubernetes {
             let metadata = &found["metadata"];
             let name = metadata["name"].as_str();
             let name = name.ok_or_else(|| ask.error(ErrorKind::Malformed, "one of them has no name"))?;
-            let is_another_s = self.settings.kind == "ReplicaSet" && controller_of(metadata).is_some();
+            let is_another_s = self.settings.kind() == "ReplicaSet" && controller_of(metadata).is_some();
             let is_going = metadata["deletionTimestamp"].is_string();
             if matches_pattern(&self.settings.name, name) && !is_going && !is_another_s {
                 names.push(name.to_owned());
@@ -178,7 +178,7 @@ impl Kubernetes {
                 (object?, Some(scale?))
             }
         };
-        let found = Found { kind: &self.settings.kind, object, scale, follow_labels: self.settings.follow_labels };
+        let found = Found { kind: self.settings.kind(), object, scale, follow_labels: self.settings.follow_labels };
         let mut status = status::read(found).map_err(|(kind, cause)| ask.error(kind, cause))?;
         if session.is_unverified {
             status.warnings.push("the API server's certificate is not verified; better give its ca".to_owned());

@@ -62,15 +62,51 @@ impl Labels {
     }
 }
 
+/// What labels ask for of a target that they may pause also where they are not followed.
+#[cfg(any(feature = "ec2_asg", feature = "kubernetes"))]
+pub(super) struct Pausing {
+    pub pause: Option<Pause>,
+    /// The bounds, where labels are followed.
+    pub asked: Option<Asked>,
+    /// What is wrong with the pause. One that says nothing known, or two things, pauses in both directions: whoever wrote it wanted
+    /// a pause.
+    pub warning: Option<String>,
+}
+
+#[cfg(any(feature = "ec2_asg", feature = "kubernetes"))]
+impl Pausing {
+    /// Reads the pause, and the other labels where they are followed.
+    ///
+    /// # Errors
+    /// As with [`Labels::read`], of labels that are followed.
+    pub fn read(labels: &[(&str, &str)], follow_labels: bool) -> Result<Self, String> {
+        let (pauses, others): (Vec<_>, Vec<_>) = labels.iter().copied().partition(|(name, _)| is_one_of(PAUSE, name));
+        let (pause, warning) = match Labels::read(pauses.into_iter()) {
+            Ok(Labels { pause, .. }) => (pause, None),
+            Err(problem) => {
+                (Some(Pause::Hold(Held::Both)), Some(format!("it is paused in both directions: {problem}")))
+            }
+        };
+        if !follow_labels {
+            return Ok(Self { pause, asked: None, warning });
+        }
+        let followed = Labels::read(others.into_iter())?;
+        Ok(Self { pause: pause.or(followed.pause), asked: Some(followed.asked), warning })
+    }
+}
+
+fn is_one_of(names: &[&str], name: &str) -> bool {
+    names.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// The value of the label that has one of these names, whatever their case: Docker Compose and shells lower it.
 fn one_of<T>(
     labels: &[(&str, &str)],
     names: &[&str],
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
-    let is_named = |name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
     let mut found: Option<(&str, &str)> = None;
-    for &(name, text) in labels.iter().filter(|(name, _)| is_named(name)) {
+    for &(name, text) in labels.iter().filter(|(name, _)| is_one_of(names, name)) {
         match found {
             Some((other, text_of_other)) if text_of_other != text => {
                 return Err(format!("its labels {other} and {name} contradict each other; keep one of them"));

@@ -1,7 +1,7 @@
 //! Marathon: how many instances of an application were asked for.
 //!
 //! Reads [`GET /v2/apps`](https://mesosphere.github.io/marathon/api-console/index.html), one call for all applications of a group that are
-//! asked for together, since its answer has the counts and the deployments without every task, and sets `instances` and nothing else by
+//! asked for together and one for each of those that are in none, since its answer has the counts and the deployments without every task, and sets `instances` and nothing else by
 //! `PUT /v2/apps/{id}` with `partialUpdate`, without which Marathon may take what is not in the request for gone.
 //!
 //! `instances` is what was asked for, also while not all of them run. Each change of it is a deployment, and an application takes one
@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,6 +37,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::{Answer, Ask, Endpoint, Http, Tls};
 use crate::secrets::Secrets;
 use crate::shared::Shared;
+
+/// How many applications are asked for at once.
+const AT_ONCE: usize = 8;
 
 pub(super) static KIND: Kind<dyn Target> = Kind {
     name: "marathon",
@@ -113,7 +117,12 @@ impl Target for Marathon {
     async fn statuses(&self, names: &[String]) -> Vec<Result<TargetStatus>> {
         let ids: Vec<_> = names.iter().map(|name| self.settings.id_of(name)).collect();
         let reading = |id: &str| format!("reading status of application {id:?}");
-        match self.list(&[("id", common_prefix(&ids))]).await {
+        let found = match common_prefix(&ids) {
+            // Every id has it: one would be told of all that the cluster has.
+            "" | "/" => self.list_each(&ids).await,
+            prefix => self.list(&[("id", prefix)]).await,
+        };
+        match found {
             Ok(apps) => {
                 let status =
                     |id: &String| self.status(&apps, id).map_err(|(kind, cause)| Error::new(kind, reading(id), cause));
@@ -175,6 +184,12 @@ impl Target for Marathon {
 }
 
 impl Marathon {
+    /// The applications whose ids have one of these in them.
+    async fn list_each(&self, ids: &[String]) -> Result<Vec<Value>> {
+        let each: Vec<_> = ids.iter().map(|id| async move { self.list(&[("id", id.as_str())]).await }).collect();
+        Ok(stream::iter(each).buffered(AT_ONCE).try_collect::<Vec<_>>().await?.concat())
+    }
+
     /// The applications by these filters, of those that the user may see.
     async fn list(&self, query: &[(&str, &str)]) -> Result<Vec<Value>> {
         let embed = [("embed", "apps.counts"), ("embed", "apps.deployments")];

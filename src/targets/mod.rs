@@ -42,7 +42,7 @@ mod swarm;
 mod webhook;
 
 use std::fmt;
-#[cfg(any(feature = "nomad", feature = "webhook"))]
+#[cfg(any(feature = "fly", feature = "nomad", feature = "webhook"))]
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use async_trait::async_trait;
@@ -128,7 +128,7 @@ pub static TABLE: &[Entry<dyn Target>] = &[
 ];
 
 /// For [`Target::asked_with`]: what tells settings from others, secrets among them, without showing them.
-#[cfg(any(feature = "nomad", feature = "webhook"))]
+#[cfg(any(feature = "fly", feature = "nomad", feature = "webhook"))]
 fn fingerprint(settings: &Value, names: &[&str]) -> String {
     let mut hasher = DefaultHasher::new();
     for (key, value) in settings.as_object().into_iter().flatten().filter(|(key, _)| !names.contains(&key.as_str())) {

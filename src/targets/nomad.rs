@@ -59,6 +59,9 @@ const NEXT: &str = "x-nomad-nexttoken";
 /// Jobs on one page. A job of many groups takes a few KiB, and an answer one MiB at most.
 const JOBS_PER_PAGE: &str = "100";
 
+/// The region of a server that is told no other: <https://developer.hashicorp.com/nomad/docs/configuration#region>.
+const USUAL_REGION: &str = "global";
+
 /// The settings of a `nomad` target.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,7 +79,8 @@ struct Settings {
     #[serde(default = "usual_namespace")]
     #[schemars(length(min = 1, max = 128), pattern("^[A-Za-z0-9-]+$"))]
     namespace: String,
-    /// The region that answers, where it is another than that of the server.
+    /// The region that answers. Without it that of the server, which is taken for `global`, Nomad's own default: name a region that is
+    /// called otherwise.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 255))]
     region: Option<String>,
@@ -119,12 +123,12 @@ fn identities(settings: &Value, _region: &str) -> Vec<Identity> {
     // A job's ID may hold what parts the names of an identity from each other.
     let plain = |name: &str| form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>();
     let Settings { job, group, namespace, region, .. } = settings;
-    let region = region.as_deref().map_or_else(|| "-".to_owned(), plain);
+    let region = plain(region.as_deref().unwrap_or(USUAL_REGION));
     vec![Identity {
         provider: KIND.name,
         region: net::host_and_port(&url),
         account: Some("-".to_owned()),
-        path: vec![region, namespace, plain(&job), group],
+        path: [net::names_of_path(&url), vec![region, namespace, plain(&job), group]].concat(),
     }]
 }
 
@@ -450,7 +454,24 @@ mod tests {
         let mut settings = settings("https://nomad.example.com:4646");
         settings["job"] = json!("team/orders:1");
         let identity = identities(&settings, "").pop().expect("it names something");
-        assert_eq!(identity.to_string(), "nomad:nomad.example.com:4646/-/-/default/team%2Forders%3A1/workers");
+        assert_eq!(identity.to_string(), "nomad:nomad.example.com:4646/-/global/default/team%2Forders%3A1/workers");
+    }
+
+    #[test]
+    fn nomads_behind_one_host_are_apart_and_the_usual_region_has_one_name() {
+        let identity = |address: &str, region: Option<&str>| {
+            let mut settings = settings(address);
+            settings
+                .as_object_mut()
+                .expect("an object")
+                .extend(region.map(|region| ("region".to_owned(), json!(region))));
+            identities(&settings, "").pop().expect("it names something").to_string()
+        };
+        let one = identity("https://gateway.example.com/nomad-1", None);
+        assert_eq!(one, "nomad:gateway.example.com:443/-/nomad-1/global/default/orders/workers");
+        assert_eq!(one, identity("https://gateway.example.com/nomad-1/", Some("global")));
+        assert_ne!(one, identity("https://gateway.example.com/nomad-2", None));
+        assert_ne!(one, identity("https://gateway.example.com/nomad-1", Some("eu")));
     }
 
     #[tokio::test]

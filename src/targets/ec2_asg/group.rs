@@ -7,12 +7,9 @@
 use aws_sdk_autoscaling::types::{AutoScalingGroup, Instance, LifecycleState};
 
 use crate::aws::account_of;
-use crate::core::{Asked, Held, Pause, TargetStatus};
+use crate::core::{Asked, TargetStatus};
 use crate::error::{Error, ErrorKind, Result};
-use crate::targets::labels::Labels;
-
-/// The tag that pauses a group.
-const PAUSE_TAG: &str = "tidegate:pause";
+use crate::targets::labels::Pausing;
 
 /// A group that may be scaled.
 #[derive(Debug)]
@@ -132,11 +129,10 @@ impl Group {
     /// # Errors
     /// `Config` for a tag that cannot be read.
     pub(super) fn status(&self, follow_labels: bool, during: &str) -> Result<TargetStatus> {
-        let (pause, warning) = self.pause();
-        let asked = match follow_labels {
-            true => Some(self.asked().map_err(|problem| Error::new(ErrorKind::Config, during.to_owned(), problem))?),
-            false => None,
-        };
+        let tags: Vec<_> = self.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let unreadable = |problem| Error::new(ErrorKind::Config, during.to_owned(), problem);
+        let Pausing { pause, asked, warning } = Pausing::read(&tags, follow_labels).map_err(unreadable)?;
+        let asked = asked.map(|asked| self.within_sizes(asked)).transpose().map_err(unreadable)?;
         let held = [("Launch", "out"), ("Terminate", "in")].into_iter().filter(|(process, _)| self.suspends(process));
         let held =
             held.map(|(process, way)| format!("its process {process} is suspended, so that it cannot scale {way}"));
@@ -152,30 +148,13 @@ impl Group {
         })
     }
 
-    /// The bounds that the tags ask for, within the group's own sizes, which nothing here changes. What pauses is read by
-    /// itself, whether or not tags are followed.
-    fn asked(&self) -> Result<Asked, String> {
-        let tags = self.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let tagged = Labels::read(tags.filter(|(key, _)| *key != PAUSE_TAG))?.asked;
+    /// The bounds that the tags ask for, within the group's own sizes, which nothing here changes.
+    fn within_sizes(&self, tagged: Asked) -> Result<Asked, String> {
         if self.max < self.min {
             return Err(format!("its MinSize is {} and its MaxSize {}", self.min, self.max));
         }
         let within = |tag: Option<u32>, own: u32| Some(tag.unwrap_or(own).clamp(self.min, self.max));
         Ok(Asked { min: within(tagged.min, self.min), max: within(tagged.max, self.max) })
-    }
-
-    /// Reads the tag that pauses the group, and what is wrong with it. One that says nothing known pauses in both
-    /// directions: whoever wrote it wanted a pause.
-    fn pause(&self) -> (Option<Pause>, Option<String>) {
-        let Some((_, value)) = self.tags.iter().find(|(key, _)| key == PAUSE_TAG) else { return (None, None) };
-        match value.parse() {
-            Ok(pause) => (Some(pause), None),
-            Err(problem) => {
-                let warning =
-                    format!("the tag {PAUSE_TAG} pauses scaling in both directions, since its value is {problem}");
-                (Some(Pause::Hold(Held::Both)), Some(warning))
-            }
-        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -214,6 +193,7 @@ mod tests {
     use aws_sdk_autoscaling::types::{Operator, SuspendedProcess, TagDescription};
 
     use super::*;
+    use crate::core::{Held, Pause};
 
     fn instance(state: &str, protected: bool) -> Instance {
         Instance::builder()
@@ -328,12 +308,19 @@ mod tests {
         );
         assert_eq!(status(&[("tidegate:max", "many")], false).expect("not followed").asked, None);
         assert_eq!(status(&[("tidegate:max", "many")], true).expect_err("unreadable").kind(), ErrorKind::Config);
-        let pause = |value| {
-            let status = status(&[(PAUSE_TAG, value)], true).expect("readable");
+        let pause = |tags: &[(&str, &str)], follow| {
+            let status = status(tags, follow).expect("readable");
             (status.pause, status.warnings.len())
         };
-        assert_eq!(pause("in"), (Some(Pause::Hold(Held::In)), 0));
-        assert_eq!(pause("7"), (Some(Pause::At(7)), 0));
-        assert_eq!(pause("whenever"), (Some(Pause::Hold(Held::Both)), 1));
+        for follow in [true, false] {
+            assert_eq!(pause(&[("tidegate:pause", "in")], follow), (Some(Pause::Hold(Held::In)), 0));
+            assert_eq!(pause(&[("Tidegate/Pause", "7")], follow), (Some(Pause::At(7)), 0));
+            assert_eq!(pause(&[("tidegate:pause", "whenever")], follow), (Some(Pause::Hold(Held::Both)), 1));
+            let two = [("tidegate:pause", "in"), ("tidegate.pause", "out")];
+            assert_eq!(pause(&two, follow), (Some(Pause::Hold(Held::Both)), 1), "which of them holds?");
+        }
+        let is_scalable = [("com.microscaling.is-scalable", "false")];
+        assert_eq!(pause(&is_scalable, true), (Some(Pause::Hold(Held::Both)), 0));
+        assert_eq!(pause(&is_scalable, false), (None, 0));
     }
 }

@@ -84,6 +84,11 @@ pub(super) fn check(settings: &Value) -> Vec<(String, String)> {
         "has a region that is none",
         "give one such as eu-west-1",
     );
+    refuse(
+        group.starts_with("arn:") && group.contains('*'),
+        "has an ARN with a *, and no group has the rest of it alike",
+        "give the name with the *, and region",
+    );
     let is_tag = |tag: &str| tag.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.is_empty());
     refuse(!settings.tag.as_deref().is_none_or(is_tag), "has a tag without a key or a value", "give one as key=value");
     refuse(
@@ -156,6 +161,7 @@ mod tests {
             "arn:aws:ecs:eu-west-1:123456789012:service/prod/workers",
             "arn:aws:autoscaling:example.com/:123456789012:autoScalingGroup:a1:autoScalingGroupName/workers",
             &"x".repeat(256),
+            "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:a1:autoScalingGroupName/workers-*",
         ] {
             assert_eq!(problems(json!({ "group": group })), 1, "{group}");
         }

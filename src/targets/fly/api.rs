@@ -21,6 +21,9 @@ use crate::shared::Shared;
 /// How many machines one answer has. Each takes some 10 KiB with its events, and no more than one MiB is read.
 const PER_PAGE: &str = "50";
 
+/// How long Fly waits for a machine that stops, in seconds: a tick has a few.
+const LONGEST_WAIT: &str = "2";
+
 /// What can be done with one machine.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
@@ -109,6 +112,16 @@ impl Api {
         read(&answer)
     }
 
+    /// Returns once a machine has stopped, as it is now, or when it takes longer than two seconds.
+    ///
+    /// # Errors
+    /// `Timeout` for one that takes longer.
+    pub async fn stopped(&self, app: &str, machine: &Machine) -> Result<()> {
+        let query = [("state", "stopped"), ("timeout", LONGEST_WAIT), ("instance_id", &machine.instance_id)];
+        let endpoint = self.apps.below(&[app, "machines", &machine.id, "wait"]).with_query(&query);
+        self.ask(&endpoint, Method::GET, None).await.map(drop)
+    }
+
     /// Creates a machine.
     pub async fn create(&self, app: &str, machine: &Value) -> Result<()> {
         let endpoint = self.apps.below(&[app, "machines"]);
@@ -128,7 +141,6 @@ impl Api {
     }
 
     async fn ask(&self, endpoint: &Endpoint, method: Method, body: Option<String>) -> Result<Answer> {
-        let reads = method == Method::GET;
         let ask = async |token: Secret<String>| {
             // A token of Fly's own scheme names it: <https://fly.io/docs/security/tokens/>.
             let credential = match token.expose().starts_with("FlyV1 ") {
@@ -137,20 +149,21 @@ impl Api {
             };
             let (credential, method, body) = (Some(credential), Some(method.clone()), body.clone());
             let answer = self.http.ask(endpoint, Ask { credential, method, body, ..Ask::default() }).await?;
-            judged(answer, reads)
+            judged(answer)
         };
         self.secrets.with(&self.token, ask).await
     }
 }
 
 /// An answer that succeeded, or what its status means: <https://fly.io/docs/machines/api/working-with-machines-api/#response-codes>.
-fn judged(answer: Answer, reads: bool) -> Result<Answer> {
+fn judged(answer: Answer) -> Result<Answer> {
     let (kind, cause) = match answer.status {
         401 | 403 => (ErrorKind::Denied, "the token is not valid here; `fly tokens create deploy -a APP` makes one"),
         404 => (ErrorKind::NotFound, "there is no such app or machine, or the token is for another organization"),
-        408 if reads => (ErrorKind::Timeout, "Fly did not find out in time"),
+        // Of a change nobody knows whether it is made.
+        408 => (ErrorKind::Timeout, "Fly did not get it done in time"),
         // 409 is a lease of somebody else's, 412 a state from which this cannot be done.
-        408 | 409 | 412 => (ErrorKind::Locked, "something else is being done with the machine, as by a deployment"),
+        409 | 412 => (ErrorKind::Locked, "something else is being done with the machine, as by a deployment"),
         _ => return answer.success(),
     };
     Err(Error::new(kind, answer.during(), format!("it answered {}: {cause}", answer.status)))

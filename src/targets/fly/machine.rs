@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Machine {
     pub id: String,
+    /// Its version, which changes with its configuration.
+    #[serde(default)]
+    pub instance_id: String,
     pub state: State,
     pub host_status: String,
     #[serde(default)]
@@ -123,6 +126,16 @@ impl Machine {
     /// Whether it waits for another one to fail, and is started by Fly then.
     pub fn is_standby(&self) -> bool {
         self.config.as_ref().and_then(|config| config["standbys"].as_array()).is_some_and(|of| !of.is_empty())
+    }
+
+    /// The same once it has stopped.
+    pub fn once_stopped(&self) -> Self {
+        Self { state: State::Stopped, ..self.clone() }
+    }
+
+    /// Whether it does not run and waits for nothing but to be started.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Stopped | State::Suspended) && !self.is_standby()
     }
 
     /// The process group, which older machines say by the second name; empty where it has none.

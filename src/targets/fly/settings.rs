@@ -79,7 +79,8 @@ pub(super) enum Mode {
     StartStop,
     /// The machines that run: those that are there are started, and suspended with what they have in memory.
     Suspend,
-    /// The machines that are there, whether they run or not: they are created as copies of the first, and destroyed.
+    /// The machines that are there, whether they run or not: they are created as copies of the first, and destroyed. A scale-out starts
+    /// those that are off before it creates any, unless `initial_state` is `stopped`.
     CreateDestroy,
 }
 
@@ -139,6 +140,11 @@ impl Settings {
         self.app.contains('*')
     }
 
+    /// Whether machines are created that run at once, so that one that is off is one too few.
+    pub fn launches(&self) -> bool {
+        self.mode == Mode::CreateDestroy && self.initial_state == InitialState::Started
+    }
+
     /// What the count is of: two services may scale both of one process group.
     fn level(&self) -> &'static str {
         match self.mode {
@@ -184,6 +190,7 @@ pub(super) fn identities(settings: &Value, _region: &str) -> Vec<Identity> {
         provider: KIND.name,
         region: net::host_and_port(&url),
         account: Some("-".to_owned()),
-        path: vec![settings.app.clone(), settings.level().to_owned(), settings.process_group.clone()],
+        path: [net::names_of_path(&url), vec![settings.level().to_owned(), settings.app, settings.process_group]]
+            .concat(),
     }]
 }

@@ -84,9 +84,9 @@ fn two_levels_of_one_process_group_are_two_targets() {
         let settings = json!({ "app": "orders", "token": "canary", "mode": mode });
         identities(&settings, "us-east-1").pop().expect("it names what it scales").to_string()
     };
-    assert_eq!(identity("start_stop"), "fly:api.machines.dev:443/-/orders/started/app");
+    assert_eq!(identity("start_stop"), "fly:api.machines.dev:443/-/started/orders/app");
     assert_eq!(identity("suspend"), identity("start_stop"));
-    assert_eq!(identity("create_destroy"), "fly:api.machines.dev:443/-/orders/created/app");
+    assert_eq!(identity("create_destroy"), "fly:api.machines.dev:443/-/created/orders/app");
 }
 
 async fn status(reply: fn(Scene, &Request) -> Reply) -> Result<TargetStatus> {

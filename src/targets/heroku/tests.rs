@@ -114,6 +114,21 @@ fn settings_that_heroku_cannot_have_are_refused_all_at_once() {
     assert!(check(&settings("https://api.heroku.com")).is_empty());
 }
 
+#[test]
+fn an_app_of_heroku_has_one_name_and_apis_behind_one_host_are_apart() {
+    let with = |app: &str, url: &str| {
+        let mut settings = settings(url);
+        settings["app"] = json!(app);
+        settings
+    };
+    for app in ["01234567-89ab-cdef-0123-456789abcdef", "Shop", "shop_eu"] {
+        assert_eq!(check(&with(app, "https://api.heroku.com")).len(), 1, "{app}");
+    }
+    let identity = |url: &str| identities(&with("shop", url), "").pop().expect("it names something").to_string();
+    assert_eq!(identity("https://api.heroku.com/"), "heroku:api.heroku.com:443/-/shop/worker");
+    assert_eq!(identity("https://gateway.example.com/heroku"), "heroku:gateway.example.com:443/-/heroku/shop/worker");
+}
+
 #[tokio::test]
 async fn what_heroku_says_is_told_without_the_token() {
     fn echo(_: Scene, request: &Request) -> Reply {

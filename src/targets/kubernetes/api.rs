@@ -16,7 +16,7 @@ use kube::client::{AuthError, Body};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use url::{Position, Url};
+use url::{Host, Position, Url};
 
 use super::eks::{self, Eks};
 use super::settings::Settings;
@@ -40,6 +40,9 @@ const IN_CLUSTER: [&str; 3] = [
     "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
     "/var/run/secrets/kubernetes.io/serviceaccount/token",
 ];
+
+/// Stands in the place of a proxy while a configuration is read.
+const NO_PROXY: &str = "http://none.invalid/";
 
 /// One API server.
 pub(super) struct Api {
@@ -123,6 +126,7 @@ impl Api {
             Place::Kubeconfig { path, context } => (read(path.clone()).await?, context.clone()),
         };
         let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        let kubeconfig = without_proxy_of_environment(kubeconfig);
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unreadable(&error))?;
         self.permit(&config).await?;
         let config = at_once(config);
@@ -152,7 +156,8 @@ impl Api {
             let cause = "an API server that is not verified takes ALLOW_INSECURE_TLS=true in the environment; better give its ca";
             return Err(refused(cause));
         }
-        if matches!(self.credential, Credential::Eks(_)) && !eks::is_endpoint(host) && !network.local_addresses {
+        let is_this_machine = network.local_addresses && is_loopback(&url);
+        if matches!(self.credential, Credential::Eks(_)) && !eks::is_endpoint(host) && !is_this_machine {
             let cause =
                 format!("{host} is no API server of EKS, and gets no token of AWS; give the cluster's endpoint as url");
             return Err(refused(cause));
@@ -165,8 +170,27 @@ fn refused(cause: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, "connecting to Kubernetes", cause.into())
 }
 
-/// Nothing is repeated or waited for here, and no proxy is used.
+/// Whether a URL has an address of this machine in it. A name may mean anything.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(_)) | None => false,
+    }
+}
+
+/// The same for a client that looks for no proxy in the environment, which kube-rs does where a cluster names none.
+fn without_proxy_of_environment(mut kubeconfig: Kubeconfig) -> Kubeconfig {
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|cluster| cluster.cluster.as_mut()) {
+        cluster.proxy_url =
+            cluster.proxy_url.take().filter(|url| !url.is_empty()).or_else(|| Some(NO_PROXY.to_owned()));
+    }
+    kubeconfig
+}
+
+/// Nothing is repeated or waited for here, and no proxy is used: one that a kubeconfig names is an error when the client is made.
 fn at_once(mut config: Config) -> Config {
+    config.proxy_url = config.proxy_url.filter(|url| url != NO_PROXY);
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.write_timeout = None;
@@ -343,4 +367,34 @@ impl Ask<'_> {
 
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client is told of a proxy, of a cluster with this one.
+    async fn proxy(given: Option<&str>) -> Option<String> {
+        let cluster = json!({ "server": "https://k8s.example.com", "proxy-url": given });
+        let kubeconfig = json!({
+            "clusters": [{ "name": "it", "cluster": cluster }],
+            "contexts": [{ "name": "it", "context": { "cluster": "it" } }],
+            "current-context": "it",
+        });
+        let kubeconfig = without_proxy_of_environment(serde_json::from_value(kubeconfig).expect("a kubeconfig"));
+        let named = kubeconfig.clusters[0].cluster.as_ref().and_then(|cluster| cluster.proxy_url.as_ref());
+        assert!(named.is_some(), "kube-rs looks into the environment where a cluster names none");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        at_once(config.expect("it is whole")).proxy_url.map(|url| url.to_string())
+    }
+
+    #[tokio::test]
+    async fn no_proxy_of_the_environment_is_used_and_one_of_a_kubeconfig_is_not_passed_over() {
+        assert_eq!(proxy(None).await, None);
+        assert_eq!(proxy(Some("")).await, None);
+        assert_eq!(
+            proxy(Some("http://proxy.example.com:3128/")).await.as_deref(),
+            Some("http://proxy.example.com:3128/")
+        );
+    }
 }

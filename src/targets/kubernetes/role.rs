@@ -13,24 +13,35 @@ use crate::error::Result;
 /// Group, resource and verb.
 type Permission = (String, String, &'static str);
 
-/// A Role and its RoleBinding for each namespace that these targets name, as one list that `kubectl apply -f -` takes. The role is
-/// bound to the service account `tidegate` of the namespace or, where an EKS cluster is reached by IAM, to the group `tidegate`,
-/// which its access entry names.
+/// The namespace of the service account that a role is bound to. It is that of Tidegate's own pods, which no setting tells; no namespace
+/// can have this name, so that the binding lets nobody in until it is filled in.
+const NAMESPACE: &str = "NAMESPACE_OF_TIDEGATE";
+
+/// A Role and its RoleBinding for each namespace that these targets name, as one list that `kubectl apply -f -` takes, or where they
+/// are of several clusters a list for each by its name. The role is bound to the service account `tidegate` of [`NAMESPACE`] or, where
+/// an EKS cluster is reached by IAM, to the group `tidegate`, which its access entry names.
 ///
 /// # Errors
 /// Those of settings that the schema let through.
 pub fn roles<'a>(targets: impl IntoIterator<Item = &'a Section<dyn Target>>) -> Result<Value> {
-    let mut namespaces: BTreeMap<_, BTreeMap<Permission, BTreeSet<String>>> = BTreeMap::new();
+    let mut clusters: BTreeMap<String, BTreeMap<_, BTreeMap<Permission, BTreeSet<String>>>> = BTreeMap::new();
     for target in targets.into_iter().filter(|target| target.kind.name == KIND.name) {
         let settings = parse::<Settings>(&target.settings)?;
         let is_eks = settings.eks_cluster.is_some();
-        let granted = namespaces.entry((settings.namespace.clone(), is_eks)).or_default();
+        let cluster = clusters.entry(settings.name_of_cluster()).or_default();
+        let granted = cluster.entry((settings.namespace.clone(), is_eks)).or_default();
         for (permission, name) in needs(&settings) {
             granted.entry(permission).or_default().insert(name);
         }
     }
-    let items = namespaces.into_iter().flat_map(|((namespace, is_eks), granted)| role(&namespace, is_eks, granted));
-    Ok(json!({ "apiVersion": "v1", "kind": "List", "items": items.collect::<Vec<_>>() }))
+    let list = |namespaces: BTreeMap<(String, bool), _>| {
+        let items = namespaces.into_iter().flat_map(|((namespace, is_eks), granted)| role(&namespace, is_eks, granted));
+        json!({ "apiVersion": "v1", "kind": "List", "items": items.collect::<Vec<_>>() })
+    };
+    match clusters.len() {
+        0 | 1 => Ok(list(clusters.into_values().next().unwrap_or_default())),
+        _ => Ok(clusters.into_iter().map(|(cluster, namespaces)| (cluster, list(namespaces))).collect()),
+    }
 }
 
 /// What one target needs, and on which object: any, where that is `*`.
@@ -67,7 +78,7 @@ fn role(namespace: &str, is_eks: bool, granted: BTreeMap<Permission, BTreeSet<St
     let metadata = json!({ "name": name, "namespace": namespace });
     let subject = match is_eks {
         true => json!({ "kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "tidegate" }),
-        false => json!({ "kind": "ServiceAccount", "name": "tidegate", "namespace": namespace }),
+        false => json!({ "kind": "ServiceAccount", "name": "tidegate", "namespace": NAMESPACE }),
     };
     let api = "rbac.authorization.k8s.io/v1";
     [
@@ -100,9 +111,14 @@ mod tests {
                 json!({ "name": "*", "namespace": "far", "url": url, "eks_cluster": "shop", "allow_other_scaler": true }),
             ),
         ];
-        let list = roles(&sections).expect("valid settings");
-        let rules = |namespace: &str| {
-            let items = list["items"].as_array().into_iter().flatten();
+        let lists = roles(&sections).expect("valid settings");
+        let [eks, own] = ["0.gr7.eu-west-1.eks.amazonaws.com:443", "in-cluster"];
+        assert!(
+            lists.get("kind").is_none() && lists.as_object().is_some_and(|lists| lists.keys().eq([eks, own])),
+            "{lists}"
+        );
+        let rules = |cluster: &str, namespace: &str| {
+            let items = lists[cluster]["items"].as_array().into_iter().flatten();
             let is_it = |item: &&Value| item["kind"] == "Role" && item["metadata"]["namespace"] == namespace;
             items.filter(is_it).map(|role| role["rules"].clone()).collect::<Vec<_>>()
         };
@@ -116,7 +132,7 @@ mod tests {
             }
         };
         assert_eq!(
-            rules("shop"),
+            rules(own, "shop"),
             [json!([
                 rule("apps", "deployments", "get", &["bills", "orders"]),
                 rule("apps", "deployments/scale", "patch", &["bills", "orders"]),
@@ -124,7 +140,7 @@ mod tests {
             ])]
         );
         assert_eq!(
-            rules("default"),
+            rules(own, "default"),
             [json!([
                 rule("argoproj.io", "rollouts", "get", &["it"]),
                 rule("argoproj.io", "rollouts/scale", "get", &["it"]),
@@ -132,16 +148,18 @@ mod tests {
             ])]
         );
         assert_eq!(
-            rules("far"),
+            rules(eks, "far"),
             [json!([
                 rule("apps", "deployments", "get", &[]),
                 rule("apps", "deployments", "list", &[]),
                 rule("apps", "deployments/scale", "patch", &[]),
             ])]
         );
-        let subjects: Vec<_> =
-            list["items"].as_array().into_iter().flatten().map(|item| item["subjects"][0]["kind"].clone()).collect();
-        let (none, account, group) = (Value::Null, json!("ServiceAccount"), json!("Group"));
-        assert_eq!(subjects, [none.clone(), account.clone(), none.clone(), group, none, account]);
+        let subject = |cluster: &str| lists[cluster]["items"][1]["subjects"][0].clone();
+        assert_eq!(subject(eks)["kind"], "Group");
+        let account = json!({ "kind": "ServiceAccount", "name": "tidegate", "namespace": NAMESPACE });
+        assert_eq!(subject(own), account, "Tidegate does not live in the namespace of what it scales");
+        let alone = roles(&sections[..3]).expect("valid settings");
+        assert_eq!((&alone["kind"], alone["items"].as_array().map(Vec::len)), (&json!("List"), Some(4)));
     }
 }

@@ -98,7 +98,8 @@ impl Scaler {
     fn scales(&self, settings: &Settings, name: &str) -> bool {
         let Reference { api_version, kind, name: scaled } = &self.spec.scale_target_ref;
         let group = api_version.as_deref().unwrap_or_default().split_once('/').map_or("", |(group, _)| group);
-        (group, kind.as_str(), scaled.as_str()) == (settings.group_and_version().0, settings.kind.as_str(), name)
+        // A kind that was configured in other letters is found all the same.
+        group == settings.group_and_version().0 && kind.eq_ignore_ascii_case(settings.kind()) && scaled == name
     }
 
     fn describe(&self) -> String {

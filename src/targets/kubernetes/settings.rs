@@ -10,6 +10,7 @@ use super::KIND;
 use crate::adapter::{Identity, parse};
 use crate::config::{Reference, Secret};
 use crate::iam::is_region;
+use crate::net;
 
 /// The settings of a `kubernetes` target. They have no `Debug`, since a token may be among them.
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -103,9 +104,26 @@ impl Settings {
 
     /// What the kind is called in URLs: as given, or by the rules of English that kube-rs has.
     pub(super) fn plural(&self) -> String {
+        self.resource.clone().unwrap_or_else(|| self.usual_plural())
+    }
+
+    fn usual_plural(&self) -> String {
         let (group, version) = self.group_and_version();
-        let guess = || ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &self.kind)).plural;
-        self.resource.clone().unwrap_or_else(guess)
+        ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &self.kind)).plural
+    }
+
+    /// The kind, and one of Kubernetes' own as Kubernetes writes it: what is asked for is told by group and plural alone.
+    pub(super) fn kind(&self) -> &str {
+        self.own_kind().unwrap_or(&self.kind)
+    }
+
+    fn own_kind(&self) -> Option<&'static str> {
+        match (self.group_and_version().0, self.plural().as_str()) {
+            ("apps", "deployments") => Some("Deployment"),
+            ("apps", "statefulsets") => Some("StatefulSet"),
+            ("apps", "replicasets") => Some("ReplicaSet"),
+            _ => None,
+        }
     }
 
     /// The resource as `kubectl` names it: `deployments.apps`.
@@ -118,22 +136,24 @@ impl Settings {
 
     /// Whether it is one of Kubernetes' own, whose count stands in `spec.replicas`: the one object tells everything.
     pub(super) fn is_built_in(&self) -> bool {
-        self.group_and_version().0 == "apps"
-            && ["Deployment", "StatefulSet", "ReplicaSet"].contains(&self.kind.as_str())
+        self.own_kind().is_some()
     }
 
-    /// Which cluster, as far as the settings tell.
-    fn cluster(&self) -> String {
+    /// Which cluster, as far as the settings tell: where it is, and what of the path there tells it from others behind one host.
+    fn cluster(&self) -> (String, Vec<String>) {
         let url = self.url.as_deref().and_then(|url| Url::parse(url).ok());
         match (url, &self.kubeconfig, &self.context) {
-            (Some(url), ..) => {
-                let port = url.port_or_known_default().unwrap_or_default();
-                format!("{}:{port}", url.host_str().unwrap_or_default())
-            }
-            (None, Some(path), Some(context)) => format!("{path}#{context}"),
-            (None, Some(path), None) => path.clone(),
-            (None, None, _) => "in-cluster".to_owned(),
+            (Some(url), ..) => (net::host_and_port(&url), net::names_of_path(&url)),
+            (None, Some(path), Some(context)) => (format!("{path}#{context}"), Vec::new()),
+            (None, Some(path), None) => (path.clone(), Vec::new()),
+            (None, None, _) => ("in-cluster".to_owned(), Vec::new()),
         }
+    }
+
+    /// The cluster in one word, `gateway.internal:443/clusters/a`.
+    pub(super) fn name_of_cluster(&self) -> String {
+        let (place, names) = self.cluster();
+        [vec![place], names].concat().join("/")
     }
 }
 
@@ -151,12 +171,19 @@ pub(super) fn check(settings: &Value) -> Vec<(String, String)> {
     let has_kind = settings.kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
     wrong(!has_kind, "has a kind that is none", "give one such as Deployment");
     let remedy = "scale the nodes, or use a Deployment";
-    wrong(settings.kind == "DaemonSet", "is a DaemonSet, which runs one pod on every node and has no count", remedy);
+    wrong(
+        settings.kind.eq_ignore_ascii_case("DaemonSet"),
+        "is a DaemonSet, which runs one pod on every node and has no count",
+        remedy,
+    );
     wrong(
         !settings.resource.as_deref().is_none_or(is_word),
         "has a resource that is none",
         "give one such as deployments",
     );
+    let is_of_kind =
+        settings.resource.as_ref().is_none_or(|resource| group != "apps" || *resource == settings.usual_plural());
+    wrong(!is_of_kind, "has a resource of another kind", "leave resource out: kind says it");
     wrong(!is_word(&settings.namespace), "has a namespace that is none", "give its name");
     wrong(!is_name(&settings.name.replace('*', "x")), "has a name that no resource can have", "give its name");
     let is_pattern = settings.name.contains('*');
@@ -226,8 +253,9 @@ fn is_name(text: &str) -> bool {
 
 pub(super) fn identities(settings: &Value, _region: &str) -> Vec<Identity> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
-    let path = vec![settings.namespace.clone(), settings.resource(), settings.name.clone()];
-    vec![Identity { provider: KIND.name, region: settings.cluster(), account: Some("-".to_owned()), path }]
+    let (region, names) = settings.cluster();
+    let path = [names, vec![settings.namespace.clone(), settings.resource(), settings.name]].concat();
+    vec![Identity { provider: KIND.name, region, account: Some("-".to_owned()), path }]
 }
 
 #[cfg(test)]
@@ -262,7 +290,10 @@ mod tests {
             json!({ "api_version": "apps/v1/x" }),
             json!({ "kind": "Deploy/ment" }),
             json!({ "kind": "DaemonSet" }),
-            json!({ "resource": "a/b" }),
+            json!({ "api_version": "example.com/v1", "resource": "a/b" }),
+            json!({ "resource": "statefulsets" }),
+            json!({ "kind": "Proxy", "resource": "deployments" }),
+            json!({ "kind": "daemonset" }),
             json!({ "namespace": "a/b" }),
             json!({ "name": "../orders" }),
             json!({ "selector": "app=orders" }),
@@ -294,7 +325,23 @@ mod tests {
         let file =
             json!({ "kubeconfig": "/etc/k", "context": "a", "api_version": "v1", "kind": "ReplicationController" });
         assert_eq!(identity(file), "kubernetes:/etc/k#a/-/default/replicationcontrollers/orders");
+        let behind =
+            |cluster: &str| identity(json!({ "url": format!("https://rancher.internal/k8s/clusters/{cluster}") }));
+        assert_eq!(behind("a/"), "kubernetes:rancher.internal:443/-/k8s/clusters/a/default/deployments.apps/orders");
+        assert_ne!(behind("a"), behind("b"));
         let odd = json!({ "kind": "Mouse", "resource": "mice", "api_version": "example.com/v1" });
         assert_eq!(identity(odd), "kubernetes:in-cluster/-/default/mice.example.com/orders");
+    }
+    #[test]
+    fn a_kind_of_kubernetes_own_is_itself_however_it_is_written() {
+        for (kind, known) in
+            [("deployment", "Deployment"), ("STATEFULSET", "StatefulSet"), ("replicaSet", "ReplicaSet")]
+        {
+            let settings: Settings = parse(&with(json!({ "kind": kind, "api_version": "apps/v1" }))).expect("valid");
+            assert_eq!((settings.kind(), settings.is_built_in()), (known, true));
+        }
+        let other: Settings =
+            parse(&with(json!({ "kind": "Deployment", "api_version": "example.com/v1" }))).expect("valid");
+        assert_eq!((other.kind(), other.is_built_in()), ("Deployment", false), "it is of another group");
     }
 }

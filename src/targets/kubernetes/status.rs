@@ -7,12 +7,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::labels::Labels;
-use crate::core::{Held, Pause, TargetStatus};
+use super::super::labels::Pausing;
+use crate::core::TargetStatus;
 use crate::error::ErrorKind;
-
-/// The annotations that pause it. Kubernetes takes no colon in a name.
-const PAUSE: [&str; 2] = ["tidegate/pause", "tidegate.pause"];
 
 /// Why an object gives no status.
 pub(super) type Refusal = (ErrorKind, String);
@@ -127,11 +124,7 @@ pub(super) fn read(found: Found<'_>) -> Result<TargetStatus, Refusal> {
     }
     let status = object.status.as_ref();
     let (desired, running) = match &found.scale {
-        Some(scale) => {
-            let all = || count(scale["status"]["replicas"].as_i64(), "status.replicas");
-            let ready = status.and_then(|status| status.ready_replicas);
-            (desired_of(scale)?, ready.map_or_else(all, |ready| count(Some(ready), "status.readyReplicas"))?)
-        }
+        Some(scale) => (desired_of(scale)?, count(scale["status"]["replicas"].as_i64(), "status.replicas")?),
         None => {
             let replicas = object.spec.as_ref().and_then(|spec| spec.replicas);
             let ready = status.ok_or_else(|| malformed("the answer has no status"))?.ready_replicas;
@@ -140,15 +133,9 @@ pub(super) fn read(found: Found<'_>) -> Result<TargetStatus, Refusal> {
     };
     let annotations = object.metadata.annotations.iter().flatten();
     let annotations: Vec<_> = annotations.map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    let (pause, problem) = pause_in(&annotations);
-    let asked = match found.follow_labels {
-        true => {
-            let bounds = annotations.iter().copied().filter(|(name, _)| !PAUSE.contains(name));
-            Some(Labels::read(bounds).map_err(|problem| (ErrorKind::Config, problem))?.asked)
-        }
-        false => None,
-    };
-    let mut warnings: Vec<_> = problem.into_iter().chain(oddities(&object)).collect();
+    let read = Pausing::read(&annotations, found.follow_labels);
+    let Pausing { pause, asked, warning } = read.map_err(|problem| (ErrorKind::Config, problem))?;
+    let mut warnings: Vec<_> = warning.into_iter().chain(oddities(&object)).collect();
     warnings.extend(owner.map(|owner| format!("{} {:?} controls it, and may set its count", owner.kind, owner.name)));
     Ok(TargetStatus {
         desired,
@@ -235,26 +222,12 @@ fn oddities(object: &Object) -> impl Iterator<Item = String> {
     .map(|(_, text)| text.to_owned())
 }
 
-/// Reads the annotation that pauses, and what is wrong with it. One that says nothing known pauses in both directions:
-/// whoever wrote it wanted a pause.
-fn pause_in(annotations: &[(&str, &str)]) -> (Option<Pause>, Option<String>) {
-    let Some((name, text)) = annotations.iter().find(|(name, _)| PAUSE.contains(name)) else { return (None, None) };
-    match text.trim().parse() {
-        Ok(pause) => (Some(pause), None),
-        Err(problem) => {
-            let warning =
-                format!("the annotation {name} pauses scaling in both directions, since its value is {problem}");
-            (Some(Pause::Hold(Held::Both)), Some(warning))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::Asked;
+    use crate::core::{Asked, Held, Pause};
 
     /// A Deployment of three, all ready, with this merged into it.
     fn deployment(change: Value) -> Value {
@@ -392,9 +365,13 @@ mod tests {
         let status = read(found(object)).expect("readable");
         assert_eq!((status.desired, status.running, status.pending, status.rolling_out), (4, 3, 1, true));
         let status = read(found(json!({ "metadata": {}, "status": { "readyReplicas": 2 } }))).expect("readable");
-        assert_eq!((status.running, status.rolling_out), (2, false));
+        assert_eq!((status.running, status.rolling_out), (3, false), "what it calls ready may be anything");
         let status = read(found(json!({ "metadata": {}, "spec": { "replicas": 99 } }))).expect("readable");
         assert_eq!((status.desired, status.running), (4, 3));
+        let scale = json!({ "kind": "Scale", "spec": { "replicas": 4 }, "status": {} });
+        let unsaid =
+            Found { kind: "Rollout", object: json!({ "metadata": {} }), scale: Some(scale), follow_labels: false };
+        assert_eq!(read(unsaid).expect_err("it does not say how many there are").0, ErrorKind::Malformed);
     }
 
     #[test]
@@ -437,6 +414,10 @@ mod tests {
         assert_eq!(status.asked, Some(Asked { min: Some(2), max: Some(9) }));
         let status = annotated(json!({ "tidegate/pause": "whenever" }), true).expect("readable");
         assert_eq!((status.pause, status.warnings.len()), (Some(Pause::Hold(Held::Both)), 1));
+        let status = annotated(json!({ "com.microscaling.is-scalable": "false", "tidegate_pause": "3" }), true);
+        assert_eq!(status.expect("readable").pause, Some(Pause::At(3)));
+        let status = annotated(json!({ "com.microscaling.is-scalable": "false" }), true).expect("readable");
+        assert_eq!(status.pause, Some(Pause::Hold(Held::Both)));
         let (kind, problem) = annotated(json!({ "tidegate/max": "many" }), true).expect_err("no number");
         assert!(kind == ErrorKind::Config && problem.contains("tidegate/max"), "{problem}");
     }

@@ -248,11 +248,15 @@ async fn an_eks_cluster_is_asked_with_a_token_of_its_own() {
 #[tokio::test]
 async fn no_token_of_aws_leaves_for_what_is_no_api_server_of_eks() {
     let shared = Shared::for_wire("http://127.0.0.1:9");
-    let settings = json!({ "url": "https://attacker.example.com", "name": "orders", "eks_cluster": "shop" });
-    let mut api = super::Api::new(&parse(&settings).expect("valid"), &shared).expect("valid");
-    api.permit_only(&Network::default());
-    let error = api.session().await.map(drop).expect_err("not of EKS");
-    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("no API server of EKS"), "{error}");
+    for local_addresses in [false, true] {
+        for host in ["attacker.example.com", "10.0.0.1", "localhost.example.com", "0.0.0.0"] {
+            let settings = json!({ "url": format!("https://{host}"), "name": "orders", "eks_cluster": "shop" });
+            let mut api = super::Api::new(&parse(&settings).expect("valid"), &shared).expect("valid");
+            api.permit_only(&Network { local_addresses, ..Network::default() });
+            let error = api.session().await.map(drop).expect_err("not of EKS");
+            assert!(error.to_string().contains("no API server of EKS"), "{host}: {error}");
+        }
+    }
 }
 
 #[tokio::test]

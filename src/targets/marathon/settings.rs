@@ -120,12 +120,12 @@ fn is_segment(segment: &str) -> bool {
 pub(super) fn identities(settings: &Value, _region: &str) -> Vec<Identity> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
     let Ok(url) = net::parse(&settings.url) else { return Vec::new() };
-    let segments = |path: &str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let id = settings.app.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
     vec![Identity {
         provider: KIND.name,
         region: net::host_and_port(&url),
         account: Some("-".to_owned()),
-        path: [segments(url.path()), segments(&settings.app)].concat(),
+        path: [net::names_of_path(&url), id].concat(),
     }]
 }
 

@@ -82,7 +82,12 @@ async fn fly_reconcile_is_equal_to_the_machine() {
             (Some(created), _) => ("create_destroy", created),
             (None, started) => ("start_stop", started.expect("a row is about one of them")),
         };
-        let record = set(&[], api.target(json!({ "mode": mode })), wanted).await;
+        let mut target = api.target(json!({ "mode": mode }));
+        if row.action == "create" {
+            // fly-autoscaler leaves alone what is off.
+            target["initial_state"] = json!("stopped");
+        }
+        let record = set(&[], target, wanted).await;
         assert_eq!(record["outcome"], "changed", "{row:?}: {record}");
         let tried = match &row.ok {
             Value::Array(ok) => {
@@ -270,7 +275,11 @@ async fn a_machine_that_runs_stops_in_its_own_time_before_it_is_destroyed() {
     api.become_(&["started", "started"]);
     api.with(|state| state.slowness = 1000);
     let record = set(&[], target(), 1).await;
-    assert_eq!((became(&record).0, became(&record).1), ("failed", "Locked"), "{record}");
+    assert_eq!(
+        (became(&record).0, became(&record).1),
+        ("failed", "Unavailable"),
+        "it is no longer as it was: {record}"
+    );
     assert_eq!(api.steps(), ["stop 1"], "it is asked once, and nothing takes its place");
     api.with(|state| state.slowness = 0);
     assert_eq!(set(&[], target(), 1).await["outcome"], "changed");
@@ -319,7 +328,7 @@ async fn each_error_of_fly_has_its_kind() {
         (401, "Denied", "Denied"),
         (403, "Denied", "Denied"),
         (404, "NotFound", "NotFound"),
-        (408, "Timeout", "Locked"),
+        (408, "Timeout", "Timeout"),
         (409, "Locked", "Locked"),
         (412, "Locked", "Locked"),
         (422, "Refused", "Refused"),
@@ -374,6 +383,59 @@ async fn nothing_more_is_tried_where_nobody_knows_what_became_of_a_machine() {
     let record = set(&[], api.target(json!({})), 1).await;
     assert_eq!((became(&record).0, became(&record).1), ("failed", "Unavailable"), "{record}");
     assert_eq!(api.steps(), ["start 1"]);
+    api.was_right();
+}
+
+#[tokio::test]
+async fn a_machine_that_is_shown_late_is_started_once_and_no_other_in_its_place() {
+    let api = Api::start(&["stopped", "stopped"]).await;
+    api.with(|state| state.lags = 1);
+    api.front.fail_about("*", "/start", 1, Fault::DropReply);
+    let record = set(&[], api.target(json!({})), 1).await;
+    assert_eq!((became(&record).0, became(&record).1), ("failed", "Unavailable"), "{record}");
+    assert_eq!(api.steps(), ["start 1"]);
+    assert_eq!(set(&[], api.target(json!({})), 1).await["outcome"], "held");
+    api.was_right();
+}
+
+#[tokio::test]
+async fn nothing_is_locked_once_a_machine_was_changed() {
+    let api = Api::start(&[]).await;
+    for (mode, states, wanted, steps) in [
+        ("start_stop", &["stopped", "stopped"][..], 2, ["start 1", "start 2"]),
+        ("start_stop", &["started", "started"], 0, ["stop 1", "stop 2"]),
+        ("create_destroy", &["stopped", "stopped", "stopped"], 1, ["destroy 1", "destroy 2"]),
+    ] {
+        api.become_(states);
+        api.with(|state| _ = state.stuck.insert("2".to_owned()));
+        let record = set(&[], api.target(json!({ "mode": mode })), wanted).await;
+        assert_eq!((became(&record).0, became(&record).1), ("failed", "Unavailable"), "{mode}: {record}");
+        assert_eq!(api.steps(), steps, "{mode}: {record}");
+    }
+    api.was_right();
+}
+
+#[tokio::test]
+async fn machines_that_are_off_are_started_before_others_are_created() {
+    let api = Api::start(&["started", "stopped", "suspended", "stopped"]).await;
+    api.change("4", |machine| machine["config"]["standbys"] = json!(["1"]));
+    let target = |more: Value| {
+        let mut target = api.target(more);
+        target["mode"] = json!("create_destroy");
+        target
+    };
+    let found = status(&[], target(json!({}))).await.expect("it can be read").status;
+    assert_eq!(counts(&found), (4, 1, 0));
+    assert!(matches!(&found.warnings[..], [one] if one.starts_with("2 machines that are off")), "{:?}", found.warnings);
+    let left = status(&[], target(json!({ "initial_state": "stopped" }))).await.expect("it can be read").status;
+    assert_eq!(left.warnings, [""; 0], "somebody else starts them");
+    api.with(|state| _ = state.stuck.insert("2".to_owned()));
+    assert_eq!(set(&[], target(json!({})), 5).await["outcome"], "changed");
+    assert_eq!(
+        api.steps(),
+        ["create", "start 2", "start 3"],
+        "one that cannot be started keeps nothing from being created"
+    );
     api.was_right();
 }
 

@@ -37,6 +37,20 @@ async fn marathon_is_asked_once_for_all_applications_of_a_group() {
 }
 
 #[tokio::test]
+async fn marathon_is_asked_for_each_application_that_is_in_no_group_and_for_no_other() {
+    let marathon = Marathon::start(5).await;
+    let services = ["top".to_owned(), "none".to_owned(), "order".to_owned()];
+    let statuses = target(marathon.settings("/top")).await.statuses(&services).await;
+    let desired: Vec<_> = statuses.iter().map(|status| status.as_ref().map(|status| status.desired)).collect();
+    assert!(matches!(desired[..], [Ok(4), Err(_), Err(_)]), "{desired:?}");
+    let mut asked = marathon.asked();
+    asked.sort();
+    let call = |id: &str| format!("GET /v2/apps?id=%2F{id}&embed=apps.counts&embed=apps.deployments");
+    assert_eq!(asked, ["none", "order", "top"].map(call));
+    marathon.assert_valid();
+}
+
+#[tokio::test]
 async fn marathon_is_set_to_zero_and_above_with_and_without_groups_and_nothing_else_changes() {
     let marathon = Marathon::start(3).await;
     for (app, count) in [("/shop/orders", 0), ("/shop/orders", 40), ("shop/eu/mail", 1), ("top", 9)] {

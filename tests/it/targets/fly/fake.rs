@@ -40,6 +40,9 @@ pub struct State {
     pub room: Option<usize>,
     /// How often a machine that stops is looked at before it has stopped.
     pub slowness: usize,
+    /// How many looks at one machine still show it as it was before its last step.
+    pub lags: usize,
+    before: BTreeMap<String, Value>,
     looks: usize,
     created: usize,
     /// Requests that Fly would refuse and Prism lets through.
@@ -175,10 +178,8 @@ impl State {
             (_, [app, ..]) if *app != APP => refuse(404, "app not found"),
             ("GET", [_, "machines"]) => self.list(&query),
             ("POST", [_, "machines"]) => self.create(&call.json()),
-            ("GET", [_, "machines", id]) => match self.machine(id) {
-                Some(machine) => Ok((machine.clone(), None)),
-                None => refuse(404, "machine not found"),
-            },
+            ("GET", [_, "machines", id, "wait"]) => self.wait(id, &query),
+            ("GET", [_, "machines", id]) => self.look(id),
             ("DELETE", [_, "machines", id]) => self.step(id, "destroy", query.get("force").copied().unwrap_or("false")),
             ("POST", [_, "machines", id, step]) => {
                 self.look_at(&call.json(), &["signal", "timeout"]);
@@ -226,6 +227,32 @@ impl State {
         }
     }
 
+    fn look(&mut self, id: &str) -> Answer {
+        if let (Some(before), 1..) = (self.before.get(id), self.lags) {
+            self.lags -= 1;
+            return Ok((before.clone(), None));
+        }
+        match self.machine(id) {
+            Some(machine) => Ok((machine.clone(), None)),
+            None => refuse(404, "machine not found"),
+        }
+    }
+
+    /// <https://fly.io/docs/machines/api/machines-resource/#wait-for-a-machine-to-reach-a-specified-state>
+    fn wait(&mut self, id: &str, query: &BTreeMap<&str, &str>) -> Answer {
+        let stops = self.slowness <= self.looks;
+        let Some(machine) = self.machine(id) else { return refuse(404, "machine not found") };
+        if machine["instance_id"] != query["instance_id"] || query["state"] != "stopped" {
+            return refuse(400, "invalid instance id");
+        }
+        match machine["state"].as_str() {
+            Some("stopping") if stops => machine["state"] = json!("stopped"),
+            Some("stopped") => {}
+            _ => return refuse(408, "deadline_exceeded: timed out waiting for machine to reach stopped state"),
+        }
+        Ok((json!({ "ok": true }), None))
+    }
+
     fn create(&mut self, body: &Value) -> Answer {
         self.look_at(body, &["config", "region", "skip_launch"]);
         if self.room == Some(0) {
@@ -246,6 +273,8 @@ impl State {
 
     fn step(&mut self, id: &str, step: &str, force: &str) -> Answer {
         let is_stuck = self.stuck.contains(id);
+        let before = self.machine(id).cloned();
+        self.before.extend(before.map(|before| (id.to_owned(), before)));
         let Some(machine) = self.machine(id) else { return refuse(404, "machine not found") };
         if machine["lease"].is_object() {
             return refuse(409, "aborted: lease currently held by canary@tokens.fly.io");
