@@ -95,6 +95,17 @@ pub(super) fn busy_file(home: &Path) -> PathBuf {
     home.join(BUSY)
 }
 
+/// The right to change workers, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What was just started may have the file for a moment longer, and with it the lock.
+        _ = self.0.unlock();
+    }
+}
+
 /// The folder of one service.
 #[derive(Debug, Clone)]
 pub(super) struct Registry {
@@ -142,7 +153,7 @@ impl Registry {
     }
 
     /// Makes the folder where it is not there, and locks it until the answer is dropped. `None` where another has it.
-    pub fn lock(&self) -> io::Result<Option<File>> {
+    pub fn lock(&self) -> io::Result<Option<Lock>> {
         for folder in [self.folder.join("workers"), self.stopping()] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             made.map_err(|error| {
@@ -152,7 +163,7 @@ impl Registry {
         }
         let file = OpenOptions::new().create(true).append(true).open(self.folder.join("lock"))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Lock(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
