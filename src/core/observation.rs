@@ -195,6 +195,9 @@ pub struct TargetStatus {
     pub pending: u32,
     /// Whether a new version is being rolled out.
     pub rolling_out: bool,
+    /// Whether something is left to be done of an earlier change, such as the end of a task that was told to stop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
     /// A pause that is asked for at the target itself, such as by a tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,

@@ -262,6 +262,11 @@ impl Draft {
         if self.acts() {
             self.outcome = Outcome::Failed;
         }
+        self.note(error);
+    }
+
+    /// Tells of a failure that is none of what was decided.
+    pub fn note(&mut self, error: &Error) {
         let Unreadable { kind, detail } = unreadable(error);
         self.failures.push(Failure { kind, message: detail });
     }

@@ -83,7 +83,23 @@ pub(super) async fn group(tick: &Tick<'_>, group: Drafted, started: Instant) -> 
             act(tick, &mut drafts).await;
         }
     }
+    go_on(tick, &mut drafts).await;
     drafts.into_iter().map(|draft| draft.finish(tick, started)).collect()
+}
+
+/// Lets the targets go on with what earlier changes began.
+async fn go_on(tick: &Tick<'_>, drafts: &mut [Draft]) {
+    let may_act = |draft: &&mut Draft| !tick.config.dry_run && draft.outcome != Outcome::Standby;
+    let is_unfinished = |draft: &&mut Draft| draft.member.status.as_ref().is_ok_and(|status| status.unfinished);
+    let go_on = async |draft: &mut Draft| {
+        let Some(target) = draft.member.target.clone() else { return };
+        let name = draft.member.service.identity.leaf().to_owned();
+        let during = format!("going on with the last change of service {name:?}");
+        if let Err(error) = tick.call.run(&during, target.go_on(&name)).await {
+            draft.note(&error);
+        }
+    };
+    together(drafts.iter_mut().filter(may_act).filter(is_unfinished).map(go_on)).await;
 }
 
 /// Announces what is to change, acts on what could be announced, and confirms what was done.

@@ -1,50 +1,50 @@
 //! Containers on a Docker Engine, started and stopped one by one.
 //!
 //! The API is <https://docs.docker.com/reference/api/engine/>. A container is ours if it has the label `tidegate.service=NAME`
-//! and the name `NAME-ID`, where ID is its label `tidegate.id`. Both are given to it when it is created, and a container that
-//! somebody else runs from a commit of ours inherits the labels, but not the name. No other container is touched.
+//! and a name that begins with `NAME-SLOT`, where SLOT is its label `tidegate.id`. Both are given to it when it is created, and a
+//! container that somebody else runs from a commit of ours inherits the labels, but not the name. No other container is touched.
+//! A slot is the smallest number that is free, so that of two who start the same container the engine lets one.
 //!
-//! What is asked for is what is there and meant to run: our containers that run, are paused or are being restarted. Those that
-//! were created and never started, and those that have ended, are leftovers. They count nowhere, and are removed when the count
-//! is next set.
+//! What is asked for is what is there and meant to run: our containers that run, are paused, are being restarted or were made
+//! just now. Those that were created and never started, and those that have ended, are leftovers. They count nowhere, and are
+//! removed when the count is next set. Those that are to stop have it in their names ([`Mark`]), count nowhere either, and are
+//! led out tick by tick (`leave.rs`).
 //!
 //! A scale-in takes containers that are being restarted first, then the newest. With `busy_file` those that work are not taken
-//! at all: where that leaves too few to stop, the rest waits for a later tick. SIGTERM comes first, and the engine itself kills
-//! what has not ended after `stop_grace_secs`, also if we are long gone by then.
+//! at all: where that leaves too few to stop, the rest waits for a later tick. The container's own stop signal comes first, and
+//! the first tick after `stop_grace_secs` kills what has not ended.
 //!
 //! Unlike Microscaling a container gets the variables that are listed, and never the engine's own environment with all of its
 //! secrets; it is not in the host's network unless `network` says so; one that is stopped has ten seconds instead of one; and
 //! which one that is, is no accident.
 
 mod container;
+mod leave;
 mod settings;
 
-use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::iter::repeat_n;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use self::container::{Container, ID_LABEL, Phase, SERVICE_LABEL, ours};
+use self::container::{Container, ID_LABEL, Phase, SERVICE_LABEL, names, ours};
 use self::settings::{Pull, Settings, check, identities};
 use super::engine::{Engine, query, segment};
 use super::labels::Labels;
 use super::{Applied, Target};
 use crate::adapter::{Kind, parse, schema_of};
+use crate::clock::Clock;
 use crate::core::TargetStatus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secrets::Secrets;
 use crate::shared::Shared;
 
-/// How many containers are started, or looked into, at the same time: an engine's disk is the limit, and fifty starts must fit
+/// How many containers are started, stopped, or looked into, at the same time: an engine's disk is the limit, and fifty starts must fit
 /// into a call.
 const AT_ONCE: usize = 10;
-
-/// How many are stopped at the same time. Stopping is waiting.
-const STOPPED_AT_ONCE: usize = 50;
 
 pub(super) static KIND: Kind<dyn Target> = Kind {
     name: "docker",
@@ -68,14 +68,15 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Target>> {
     }
     let settings: Settings = parse(settings)?;
     let engine = Engine::new(&settings.host, settings.ca.clone(), settings.client(), shared)?;
-    let secrets = shared.secrets().clone();
-    Ok(Box::new(Docker { engine, settings, secrets, asked_with: alike.to_string() }))
+    let (secrets, clock) = (shared.secrets().clone(), shared.clock.clone());
+    Ok(Box::new(Docker { engine, settings, secrets, clock, asked_with: alike.to_string() }))
 }
 
 struct Docker {
     engine: Engine,
     settings: Settings,
     secrets: Secrets,
+    clock: Arc<dyn Clock>,
     asked_with: String,
 }
 
@@ -100,7 +101,7 @@ impl Target for Docker {
             let again = |error: &Error| Error::new(error.kind(), during(), error.to_string());
             let listed = listed.as_ref().map_err(again)?;
             let labels = labels.as_ref().map(Result::as_ref).transpose().map_err(again)?;
-            let status = status_of(listed, service).map_err(|error| again(&error))?;
+            let status = status_of(listed, service, self.now()).map_err(|error| again(&error))?;
             Ok(TargetStatus {
                 pause: labels.and_then(|labels| labels.pause),
                 asked: labels.map(|labels| labels.asked),
@@ -121,7 +122,8 @@ impl Target for Docker {
             let during = || format!("counting containers of service {service:?} that work");
             let again = |error: Error| Error::new(error.kind(), during(), error.to_string());
             let listed = listed.as_ref().map_err(|error| Error::new(error.kind(), during(), error.to_string()))?;
-            let running = ours(listed, service).map_err(again)?.0.into_iter().filter(Container::is_meant_to_run);
+            let running =
+                ours(listed, service, self.now()).map_err(again)?.0.into_iter().filter(Container::is_meant_to_run);
             let mut busy = 0;
             for some in running.collect::<Vec<_>>().chunks(AT_ONCE) {
                 for is_busy in join_all(some.iter().map(|container| self.is_busy(container, file))).await {
@@ -136,25 +138,34 @@ impl Target for Docker {
     async fn set_desired(&self, service: &str, desired: u32) -> Result<Applied> {
         let during = || format!("setting count of service {service:?} to {desired}");
         let again = |error: Error| Error::new(error.kind(), during(), error.to_string());
-        let listed = self.list().await.map_err(again)?;
-        let (there, _) = ours(&listed, service).map_err(again)?;
+        let listed = self.list_named(service).await.map_err(again)?;
+        let (there, _) = ours(&listed, service, self.now()).map_err(again)?;
         let (up, left): (Vec<_>, Vec<_>) = there.into_iter().partition(Container::is_meant_to_run);
         let wanted = usize::try_from(desired).unwrap_or(usize::MAX);
         if up.len() == wanted {
             return Ok(Applied::AlreadyThere);
         }
-        self.clean(left.iter().filter(|container| container.phase == Phase::Left)).await;
+        self.clean(left.iter().filter(|container| container.phase == Phase::Left && container.mark.is_none())).await;
         match up.len() < wanted {
-            true => self.start(service, wanted - up.len()).await.map_err(again)?,
+            true => self.start(service, wanted - up.len(), &listed).await.map_err(again)?,
             false => self.stop(&up, up.len() - wanted).await.map_err(again)?,
         }
         Ok(Applied::Set)
     }
+
+    async fn go_on(&self, service: &str) -> Result<()> {
+        let during = || format!("stopping containers of service {service:?}");
+        let again = |error: Error| Error::new(error.kind(), during(), error.to_string());
+        let listed = self.list().await.map_err(again)?;
+        let (mut leaving, _) = ours(&listed, service, self.now()).map_err(again)?;
+        leaving.retain(Container::is_unfinished);
+        self.lead_all_out(&mut leaving).await.map_err(again)
+    }
 }
 
 /// What the containers of a service say of it. One without containers has none: the engine's list is whole.
-fn status_of(listed: &[Value], service: &str) -> Result<TargetStatus> {
-    let (there, strangers) = ours(listed, service)?;
+fn status_of(listed: &[Value], service: &str, now: i64) -> Result<TargetStatus> {
+    let (there, strangers) = ours(listed, service, now)?;
     let number = |what: fn(&Container) -> bool| {
         let number = there.iter().filter(|container| what(container)).count();
         u32::try_from(number).map_err(|_| Error::new(ErrorKind::Malformed, "", "the engine lists too many containers"))
@@ -164,8 +175,11 @@ fn status_of(listed: &[Value], service: &str) -> Result<TargetStatus> {
     };
     Ok(TargetStatus {
         desired: number(Container::is_meant_to_run)?,
-        running: number(|container| container.phase == Phase::Running)?,
-        pending: number(|container| container.phase == Phase::Restarting)?,
+        running: number(|container| container.is_meant_to_run() && container.phase == Phase::Running)?,
+        pending: number(|container| {
+            container.is_meant_to_run() && matches!(container.phase, Phase::Starting | Phase::Restarting)
+        })?,
+        unfinished: there.iter().any(Container::is_unfinished),
         warnings: strangers.into_iter().map(stranger).collect(),
         ..TargetStatus::default()
     })
@@ -174,8 +188,17 @@ fn status_of(listed: &[Value], service: &str) -> Result<TargetStatus> {
 impl Docker {
     /// All containers that have our label, of all services.
     async fn list(&self) -> Result<Vec<Value>> {
-        let filters = json!({ "label": [SERVICE_LABEL] }).to_string();
-        let path = format!("/containers/json{}", query(&[("all", "true"), ("filters", &filters)]));
+        self.listed(&json!({ "label": [SERVICE_LABEL] })).await
+    }
+
+    /// All containers with names such as those of this service, whoever made them.
+    async fn list_named(&self, service: &str) -> Result<Vec<Value>> {
+        let beginning = format!("^/?{}-", service.replace('.', "\\."));
+        self.listed(&json!({ "name": [beginning] })).await
+    }
+
+    async fn listed(&self, filters: &Value) -> Result<Vec<Value>> {
+        let path = format!("/containers/json{}", query(&[("all", "true"), ("filters", &filters.to_string())]));
         match self.engine.document(Method::GET, &path, None).await? {
             Value::Array(listed) => Ok(listed),
             _ => Err(self.engine.error(ErrorKind::Malformed, "the answer is no list of containers")),
@@ -212,8 +235,12 @@ impl Docker {
         let answer = self.engine.ask(Method::HEAD, &path, None).await?;
         match answer.status {
             200 => Ok(true),
-            // No such file, or no such container any more.
-            404 => Ok(false),
+            // No such file, or no such container any more, which the next step finds.
+            404 if answer.is_engines => Ok(false),
+            404 => {
+                let cause = "404 comes from something before it, which does not let GET /containers/ID/archive through";
+                Err(self.engine.error(ErrorKind::Malformed, cause))
+            }
             _ => Err(self.engine.refusal(&answer)),
         }
     }
@@ -231,13 +258,16 @@ impl Docker {
         self.engine.success(Method::DELETE, &path, None).await.map(drop)
     }
 
-    async fn start(&self, service: &str, missing: usize) -> Result<()> {
+    /// Starts so many more. What somebody else made since the containers were listed has the name of one of these.
+    async fn start(&self, service: &str, missing: usize, listed: &[Value]) -> Result<()> {
         self.pull().await?;
         let environment = self.environment().await?;
-        let each: Vec<_> = repeat_n((), missing).collect();
+        let taken: BTreeSet<_> = listed.iter().flat_map(names).collect();
+        let slots = (1_u32..).filter(|slot| !taken.contains(format!("{service}-{slot}").as_str()));
+        let slots: Vec<_> = slots.take(missing).map(|slot| slot.to_string()).collect();
         let mut done = 0;
-        for some in each.chunks(AT_ONCE) {
-            let started = join_all(some.iter().map(|()| self.start_one(service, &environment))).await;
+        for some in slots.chunks(AT_ONCE) {
+            let started = join_all(some.iter().map(|slot| self.start_one(service, slot, &environment))).await;
             done = all_done(started, done, missing, "started")?;
         }
         Ok(())
@@ -255,11 +285,10 @@ impl Docker {
     }
 
     /// Makes a container and starts it. One that the engine does not start is removed.
-    async fn start_one(&self, service: &str, environment: &[String]) -> Result<()> {
-        let id = format!("{:016x}", RandomState::new().build_hasher().finish());
+    async fn start_one(&self, service: &str, slot: &str, environment: &[String]) -> Result<bool> {
         let Settings { image, command, network, labels, .. } = &self.settings;
         let mut labels = labels.clone();
-        labels.extend([(SERVICE_LABEL.to_owned(), service.to_owned()), (ID_LABEL.to_owned(), id.clone())]);
+        labels.extend([(SERVICE_LABEL.to_owned(), service.to_owned()), (ID_LABEL.to_owned(), slot.to_owned())]);
         let mut wanted = json!({ "Image": image, "Env": environment, "Labels": labels });
         if !command.is_empty() {
             wanted["Cmd"] = json!(command);
@@ -267,7 +296,7 @@ impl Docker {
         if let Some(network) = network {
             wanted["HostConfig"] = json!({ "NetworkMode": network });
         }
-        let name = format!("{service}-{id}");
+        let name = format!("{service}-{slot}");
         let path = format!("/containers/create{}", query(&[("name", &name)]));
         let made = self.engine.document(Method::POST, &path, Some(&wanted)).await?;
         let Some(id) = made["Id"].as_str() else {
@@ -275,7 +304,7 @@ impl Docker {
         };
         let answer = self.engine.ask(Method::POST, &format!("/containers/{}/start", segment(id)), None).await?;
         match answer.status {
-            204 | 304 => Ok(()),
+            204 | 304 => Ok(true),
             _ => {
                 let refusal = self.engine.refusal(&answer);
                 match self.remove(id).await {
@@ -314,55 +343,9 @@ impl Docker {
         }
     }
 
-    async fn stop(&self, up: &[Container], surplus: usize) -> Result<()> {
-        let chosen = self.choose(up, surplus).await?;
-        let mut done = 0;
-        for some in chosen.chunks(STOPPED_AT_ONCE) {
-            let stopped = join_all(some.iter().map(|container| self.stop_one(container))).await;
-            done = all_done(stopped, done, surplus, "stopped")?;
-        }
-        match done < surplus {
-            true => Err(Error::new(ErrorKind::Refused, format!("{done} of {surplus} stopped"), "the others work")),
-            false => Ok(()),
-        }
-    }
-
-    /// The containers to stop, at most so many: none that works.
-    async fn choose<'a>(&self, up: &'a [Container], surplus: usize) -> Result<Vec<&'a Container>> {
-        let mut sorted: Vec<_> = up.iter().collect();
-        sorted.sort_by_key(|container| (container.phase != Phase::Restarting, std::cmp::Reverse(container.created)));
-        let Some(file) = &self.settings.busy_file else {
-            sorted.truncate(surplus);
-            return Ok(sorted);
-        };
-        let mut chosen = Vec::new();
-        for some in sorted.chunks(AT_ONCE) {
-            let busy = join_all(some.iter().map(|container| self.is_busy(container, file))).await;
-            for (container, is_busy) in some.iter().zip(busy) {
-                if !is_busy? && chosen.len() < surplus {
-                    chosen.push(*container);
-                }
-            }
-            if surplus <= chosen.len() {
-                break;
-            }
-        }
-        Ok(chosen)
-    }
-
-    /// Drains, stops and removes a container. What cannot be removed is a leftover, and stopped all the same.
-    async fn stop_one(&self, container: &Container) -> Result<()> {
-        if let Some(drain) = self.settings.drain.as_ref().filter(|_| container.phase == Phase::Running) {
-            container::run(&self.engine, container, drain).await?;
-        }
-        let Container { id, .. } = container;
-        let path = format!("/containers/{}/stop?t={}", segment(id), self.settings.stop_grace_secs);
-        match self.engine.success(Method::POST, &path, None).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            stopped => stopped?,
-        };
-        let _ = self.remove(id).await;
-        Ok(())
+    /// In seconds since 1970.
+    fn now(&self) -> i64 {
+        self.clock.now().as_second()
     }
 }
 
@@ -371,8 +354,8 @@ fn image_path(image: &str) -> String {
 }
 
 /// Adds up what was done, and says how far it came where something was not.
-fn all_done(results: Vec<Result<()>>, before: usize, of: usize, what: &str) -> Result<usize> {
-    let done = before + results.iter().filter(|result| result.is_ok()).count();
+fn all_done(results: Vec<Result<bool>>, before: usize, of: usize, what: &str) -> Result<usize> {
+    let done = before + results.iter().filter(|result| matches!(result, Ok(true))).count();
     match results.into_iter().find_map(Result::err) {
         Some(error) => Err(Error::new(error.kind(), format!("{done} of {of} {what}"), error.to_string())),
         None => Ok(done),
@@ -408,7 +391,7 @@ mod tests {
             Scene::Protected(number) => {
                 let asked = request.path.trim_start_matches("/containers/c").split('/').next();
                 let asked: u64 = asked.and_then(|id| id.parse().ok()).expect("it asks for a container");
-                Reply::new(if asked < number { 200 } else { 404 }, "")
+                Reply::new(if asked < number { 200 } else { 404 }, "").header("api-version", "1.43")
             }
             Scene::Malformed => Reply::new(200, r#"{"message":"a list, no longer"}"#),
             Scene::Missing => {
@@ -429,9 +412,9 @@ mod tests {
     #[test]
     fn what_was_done_is_said_where_something_was_not() {
         let failed = || Err(Error::new(ErrorKind::Unavailable, "", "the disk is full"));
-        let error = all_done(vec![Ok(()), failed(), Ok(())], 10, 50, "started").expect_err("one failed");
+        let error = all_done(vec![Ok(true), failed(), Ok(true)], 10, 50, "started").expect_err("one failed");
         assert_eq!(error.to_string(), "12 of 50 started: the disk is full");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(all_done(vec![Ok(()), Ok(())], 10, 50, "started").expect("all went well"), 12);
+        assert_eq!(all_done(vec![Ok(true), Ok(false)], 10, 50, "stopped").expect("all went well"), 11);
     }
 }

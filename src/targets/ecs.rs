@@ -244,6 +244,7 @@ fn status_of(service: &Service, name: &str, follow_labels: bool) -> Result<Targe
         running: count(service.running_count(), "runningCount")?,
         pending: count(service.pending_count(), "pendingCount")?,
         rolling_out: is_rolling_out(service),
+        unfinished: false,
         pause,
         asked,
         other_scaler: None,

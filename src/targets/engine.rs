@@ -95,7 +95,10 @@ pub(super) fn problems(host: &str, cert: Option<&str>, has_key: bool) -> Vec<(St
 /// What comes nearest to a region: the engine.
 pub(super) fn region(host: &str) -> String {
     match Place::of(host) {
-        Ok(Place::Socket(path)) if USUAL_HOST.ends_with(&path) => "local".to_owned(),
+        // One folder by two names.
+        Ok(Place::Socket(path)) if ["/var/run/docker.sock", "/run/docker.sock"].contains(&path.as_str()) => {
+            "local".to_owned()
+        }
         Ok(Place::Socket(path)) => path,
         Ok(Place::Port { host, port, .. }) => format!("{host}:{port}"),
         Err(_) => "-".to_owned(),
@@ -125,6 +128,8 @@ pub(super) struct Engine {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: u16,
+    /// Whether an engine says this, which tells its version, and not something that stands before it.
+    pub is_engines: bool,
     pub body: Vec<u8>,
 }
 
@@ -169,12 +174,13 @@ impl Engine {
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(|error| self.failure(&error))?;
             let status = answer.status().as_u16();
+            let is_engines = answer.headers().contains_key("api-version");
             let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
             let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
                 Ok(error) => self.failure(&error),
                 Err(_) => self.error(ErrorKind::Malformed, "the answer is longer than 8 MiB"),
             })?;
-            Ok(Answer { status, body: body.to_bytes().into() })
+            Ok(Answer { status, is_engines, body: body.to_bytes().into() })
         };
         // A connection that has ended may have left an answer that is still to be read.
         let connection = async {
@@ -214,6 +220,7 @@ impl Engine {
         let said = answer.message();
         let kind = match answer.status {
             _ if said.contains("update out of sequence") => ErrorKind::Locked,
+            409 if said.contains("is already in use by container") => ErrorKind::Locked,
             401 | 403 => ErrorKind::Denied,
             404 => ErrorKind::NotFound,
             429 => ErrorKind::Throttled,
@@ -367,7 +374,10 @@ mod tests {
     #[test]
     fn engines_are_told_apart() {
         assert_eq!(region(USUAL_HOST), "local");
-        assert_eq!(region("unix:///tmp/other.sock"), "/tmp/other.sock");
+        assert_eq!(region("unix:///run/docker.sock"), "local");
+        for other in ["/tmp/other.sock", "/docker.sock", "/k"] {
+            assert_eq!(region(&format!("unix://{other}")), other);
+        }
         assert_eq!(region("https://a:2376"), "a:2376");
     }
 

@@ -100,6 +100,15 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// `Locked` where the target takes one change at a time and another is under way, so that nothing was changed; it is
     /// tried again after another look. `Denied`, `NotFound`, `Refused`, `Throttled`, `Timeout`, `Unavailable` or `Malformed`.
     async fn set_desired(&self, service: &str, desired: u32) -> Result<Applied>;
+
+    /// Goes on with what earlier changes began, and waits for nothing. Asked at the end of each tick that may act, where the
+    /// status says that something is unfinished.
+    ///
+    /// # Errors
+    /// Those of [`Target::set_desired`].
+    async fn go_on(&self, _service: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What became of a request for a count.

@@ -11,7 +11,8 @@
 //! - A scale-in takes idle workers before busy ones, and of each the newest first. A worker is busy while the file
 //!   `TIDEGATE_BUSY_FILE` exists, which is the worker's to make before it takes work and to remove after it. One that was
 //!   chosen as idle cannot make it any more: a worker that ends where it cannot is never stopped at work. A busy one is
-//!   stopped only where there are too few idle ones, by the signal, after which it has its grace to finish.
+//!   stopped only where the decision was made knowing that there are too few idle ones, by the signal, after which it has its
+//!   grace to finish.
 //! - Stopping does not wait: the signal goes to the worker's whole process group, and a process of its own kills after
 //!   the grace what is left, whether or not the daemon is still there.
 
@@ -24,8 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind as Io};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -37,7 +37,6 @@ use self::registry::{Registry, Worker};
 use self::settings::{Settings, check};
 use super::{Applied, Target};
 use crate::adapter::{Identity, Kind, parse, schema_of};
-use crate::clock::Clock;
 use crate::config::Secret;
 use crate::core::TargetStatus;
 use crate::error::{Error, ErrorKind, Result};
@@ -62,8 +61,9 @@ pub(super) static KIND: Kind<dyn Target> = Kind {
 /// How many workers that ended by themselves a warning names.
 const NAMED: usize = 5;
 
-/// What a worker that was told to stop may take beyond its grace before the next change kills it: its own stopper did not.
-const SLACK: Duration = Duration::from_secs(10);
+/// What a worker that was told to stop may take beyond its grace before the next change kills it, in seconds: its own stopper did
+/// not.
+const SLACK: u64 = 10;
 
 fn identities(settings: &Value, _region: &str) -> Vec<Identity> {
     let Ok(settings) = parse::<Settings>(settings) else { return Vec::new() };
@@ -77,13 +77,16 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Target>> {
         return Err(Error::new(ErrorKind::NotBuilt, "preparing target process", cause));
     }
     let settings = Arc::new(parse::<Settings>(settings)?);
-    Ok(Box::new(Processes { settings, secrets: shared.secrets().clone(), clock: shared.clock.clone() }))
+    let asked_with = format!("{} {}", settings.dir, settings.service);
+    Ok(Box::new(Processes { settings, asked_with, secrets: shared.secrets().clone(), busy: Mutex::default() }))
 }
 
 struct Processes {
     settings: Arc<Settings>,
+    asked_with: String,
     secrets: Secrets,
-    clock: Arc<dyn Clock>,
+    /// How many workers the decision knew to be busy, from when it asked until the count is set.
+    busy: Mutex<Option<u32>>,
 }
 
 impl fmt::Debug for Processes {
@@ -105,15 +108,18 @@ impl Target for Processes {
         join_all(services.iter().map(status)).await
     }
 
+    /// Each service by itself: what was said of busy workers is kept in the target that sets the count.
     fn asked_with(&self) -> &str {
-        &self.settings.dir
+        &self.asked_with
     }
 
     async fn protected(&self, services: &[String]) -> Vec<Result<Option<u32>>> {
         let protected = async |service: &String| {
             let during = || format!("counting busy workers of service {service:?}");
             let workers = self.workers(service).await.map_err(|error| failed(during(), error))?;
-            Ok(Some(count(&workers, |worker| worker.is_busy)))
+            let busy = Some(count(&workers, |worker| worker.is_busy));
+            *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = busy;
+            Ok(busy)
         };
         join_all(services.iter().map(protected)).await
     }
@@ -126,7 +132,10 @@ impl Target for Processes {
             true => Some(self.ready().await?),
             false => None,
         };
-        let change = Change { settings: self.settings.clone(), now: self.clock.now(), during, desired, to_start };
+        let known = self.busy.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let busy = known.unwrap_or_else(|| count(&workers, |worker| worker.is_busy));
+        let may_be_busy = busy.saturating_sub(desired);
+        let change = Change { settings: self.settings.clone(), during, desired, may_be_busy, to_start };
         in_background(move || change.make()).await
     }
 }
@@ -134,7 +143,7 @@ impl Target for Processes {
 impl Processes {
     async fn workers(&self, service: &str) -> io::Result<Vec<Worker>> {
         let (dir, service) = (PathBuf::from(&self.settings.dir), service.to_owned());
-        in_background(move || Registry::of(&dir, &service)?.workers()).await
+        in_background(move || Registry::of(&dir, &service).workers()).await
     }
 
     /// What a start needs.
@@ -156,9 +165,10 @@ impl Processes {
 /// the same, and the next tick sees what is.
 struct Change {
     settings: Arc<Settings>,
-    now: jiff::Timestamp,
     during: String,
     desired: u32,
+    /// How many of those that are stopped may be at work.
+    may_be_busy: u32,
     to_start: Option<(PathBuf, BTreeMap<String, Secret<String>>)>,
 }
 
@@ -166,9 +176,9 @@ impl Change {
     fn make(self) -> Result<Applied> {
         let failed = |error| failed(self.during.clone(), error);
         let locked = || Error::new(ErrorKind::Locked, self.during.clone(), "another process is changing the workers");
-        let registry = Registry::of(self.settings.dir.as_ref(), &self.settings.service).map_err(failed)?;
+        let registry = Registry::of(self.settings.dir.as_ref(), &self.settings.service);
         let _lock = registry.lock().map_err(failed)?.ok_or_else(locked)?;
-        registry.tidy(self.now).map_err(failed)?;
+        registry.tidy().map_err(failed)?;
         let mut workers = registry.workers().map_err(failed)?;
         workers.retain(|worker| worker.is_alive);
         let there = count(&workers, |_| true);
@@ -199,13 +209,15 @@ impl Change {
         workers.sort_by_key(|worker| (worker.is_busy, std::cmp::Reverse((worker.entry.started, worker.number))));
         let during = |error| failed(self.during.clone(), error);
         let surplus = workers.len().saturating_sub(usize::try_from(self.desired).unwrap_or(usize::MAX));
-        let grace = Duration::from_secs(self.settings.grace_secs.into()) + SLACK;
-        let deadline = self.now.checked_add(grace).map_err(|error| during(io::Error::other(error)))?;
         let decide = group::stop(&self.settings, registry, &workers).map_err(during)?;
+        let (mut stopped, mut may_be_busy) = (0, self.may_be_busy);
         let mut candidates = VecDeque::from(workers);
-        let mut stopped = 0;
         while let Some(mut worker) = candidates.pop_front().filter(|_| stopped < surplus) {
-            let retired = registry.retire(&worker, deadline).map_err(|error| {
+            if worker.is_busy && may_be_busy == 0 {
+                break;
+            }
+            may_be_busy -= u32::from(worker.is_busy);
+            let retired = self.retire(registry, &worker).map_err(|error| {
                 during(io::Error::new(error.kind(), format!("{stopped} of {surplus} told to stop: {error}")))
             })?;
             match retired {
@@ -217,7 +229,20 @@ impl Change {
             }
         }
         drop(decide);
-        Ok(Applied::Set)
+        match stopped < surplus {
+            true => {
+                let cause = format!("{stopped} of {surplus} told to stop: the others work");
+                Err(Error::new(ErrorKind::Refused, self.during.clone(), cause))
+            }
+            false => Ok(Applied::Set),
+        }
+    }
+
+    /// False where the worker was idle and has begun to work. One that is seen to work is not even moved.
+    fn retire(&self, registry: &Registry, worker: &Worker) -> io::Result<bool> {
+        let deadline = procfs::uptime()? + u64::from(self.settings.grace_secs) + SLACK;
+        let has_begun = !worker.is_busy && registry::busy_file(&worker.home).exists();
+        Ok(!has_begun && registry.retire(worker, deadline)?)
     }
 }
 
@@ -268,6 +293,7 @@ fn failed(during: String, error: io::Error) -> Error {
     let kind = match error.kind() {
         Io::PermissionDenied => ErrorKind::Denied,
         Io::InvalidData => ErrorKind::Malformed,
+        Io::ResourceBusy => ErrorKind::Refused,
         Io::NotFound | Io::NotADirectory => ErrorKind::Config,
         _ => ErrorKind::Unavailable,
     };

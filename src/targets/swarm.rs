@@ -244,6 +244,7 @@ fn status_of(service: &Value, follow_labels: bool) -> Result<TargetStatus, (Erro
         running,
         pending: meant.saturating_sub(running),
         rolling_out,
+        unfinished: false,
         pause: labels.as_ref().and_then(|labels| labels.pause),
         asked: labels.map(|labels| labels.asked),
         other_scaler: None,

@@ -156,6 +156,7 @@ impl Webhook {
             running,
             pending,
             rolling_out,
+            unfinished: false,
             pause: None,
             asked: None,
             other_scaler: None,

@@ -58,17 +58,19 @@ pub(super) struct Settings {
     /// longer than a call, eight seconds, is cut off: what is large or in a private registry is pulled beforehand.
     #[serde(default)]
     pub pull: Pull,
-    /// How long a container has from SIGTERM to SIGKILL, in seconds, 0 to 3600. Default 10. A stop that takes longer than a call,
-    /// eight seconds, goes on in the engine, and fails the tick.
+    /// How long a container has from its stop signal (SIGTERM unless its image names another) to SIGKILL, in seconds, 0 to 3600.
+    /// Default 10. It is killed by the first tick after that, and meanwhile counts nowhere.
     #[serde(default = "ten_seconds")]
     #[schemars(range(max = 3600))]
     pub stop_grace_secs: u32,
-    /// A program, with its arguments, to run in a container before it is stopped, such as one that lets it take no more work. A
-    /// container in which it fails is not stopped.
+    /// A program, with its arguments, to run in a container before it is stopped, such as one that lets it take no more work and
+    /// waits for what it has. It may take many ticks, and ticks come at least every five minutes, or it is run once more. A container in
+    /// which it fails is not stopped.
     #[serde(default)]
     #[schemars(with = "Vec<String>", length(min = 1, max = 64), inner(length(max = 4096)))]
     pub drain: Option<Vec<String>>,
-    /// The whole path of a file that a container has as long as it works. One that has it is not stopped. Not in `/dev`, `/proc`,
+    /// The whole path of a file that a container has as long as it works. One that has it is not stopped; it is paused for the moment
+    /// in which it is looked into and told. Not in `/dev`, `/proc`,
     /// `/sys` or another file system in memory, which the engine cannot look into.
     #[serde(default)]
     #[schemars(with = "String", length(min = 2, max = 1024))]

@@ -141,6 +141,7 @@ impl Group {
             running: self.running,
             pending: self.pending,
             rolling_out: self.is_replacing,
+            unfinished: false,
             pause,
             asked,
             other_scaler: None,

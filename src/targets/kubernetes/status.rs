@@ -142,6 +142,7 @@ pub(super) fn read(found: Found<'_>) -> Result<TargetStatus, Refusal> {
         running,
         pending: desired.saturating_sub(running),
         rolling_out: is_rolling_out(&found, &object),
+        unfinished: false,
         pause,
         asked,
         other_scaler: None,

@@ -145,6 +145,7 @@ impl Found {
             running,
             pending,
             rolling_out,
+            unfinished: false,
             pause: labels.as_ref().and_then(|labels| labels.pause),
             asked: labels.map(|labels| labels.asked),
             other_scaler: None,

@@ -15,8 +15,8 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, Command};
 
-use super::procfs;
-use super::registry::{Entry, Registry, TOKEN, Worker, busy_file, ended_file, enter};
+use super::procfs::{self, Here};
+use super::registry::{BUSY_FILE, Entry, Registry, SERVICE, TOKEN, Worker, busy_file, ended_file, enter};
 use super::settings::{Log, Settings};
 use crate::config::Secret;
 
@@ -85,8 +85,8 @@ impl Starter<'_> {
         command.args(["-c", include_str!("start.sh"), "tidegate-worker"]).arg(self.program);
         command.args(self.settings.program.iter().skip(1)).env_clear().env("PATH", PATH);
         command.envs(self.env.iter().map(|(name, value)| (name, value.expose())));
-        command.env("TIDEGATE_SERVICE", &self.settings.service).env("TIDEGATE_WORKER", number.to_string());
-        command.env("TIDEGATE_BUSY_FILE", busy_file(home)).env(TOKEN, token);
+        command.env(SERVICE, &self.settings.service).env("TIDEGATE_WORKER", number.to_string());
+        command.env(BUSY_FILE, busy_file(home)).env(TOKEN, token);
         self.settings.cwd.iter().for_each(|cwd| _ = command.current_dir(cwd));
         let (stdout, stderr) = self.output(number)?;
         command.stdin(gate).stdout(stdout).stderr(stderr).process_group(0);
@@ -116,7 +116,8 @@ fn entry_of(child: &Child, token: &str) -> io::Result<Entry> {
     let ended = || io::Error::other("the shell before it ended at once");
     let pid = pid.ok_or_else(ended)?;
     let stat = procfs::stat(pid)?.ok_or_else(ended)?;
-    Ok(Entry { pid, started: stat.started, boot: procfs::boot()?, token: token.to_owned() })
+    let Here { boot, namespace } = procfs::here()?;
+    Ok(Entry { pid, started: stat.started, boot, namespace, token: token.to_owned() })
 }
 
 fn ended(status: ExitStatus) -> String {
@@ -134,8 +135,9 @@ pub(super) fn stop(settings: &Settings, registry: &Registry, workers: &[Worker])
     let mut command = Command::new(SHELL);
     command.args(["-c", include_str!("stop.sh"), "tidegate-stop", settings.stop_signal.name()]);
     command.arg(settings.grace_secs.to_string()).arg(registry.stopping());
-    let named =
-        |worker: &Worker| OsString::from(format!("{}:{}:{}", worker.number, worker.entry.pid, worker.entry.started));
+    let named = |Worker { number, entry: Entry { pid, started, token, .. }, .. }: &Worker| {
+        OsString::from(format!("{number}:{pid}:{started}:{token}"))
+    };
     command.args(workers.iter().map(named)).env_clear().env("PATH", PATH);
     command.stdin(decided).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn()?;

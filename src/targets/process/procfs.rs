@@ -36,9 +36,27 @@ fn parsed(line: &str) -> Option<Stat> {
     Some(Stat { group: group.parse().ok()?, started: started.parse().ok()?, is_over: ["Z", "X", "x"].contains(state) })
 }
 
-/// What names this run of the machine: after a start, numbers and times begin anew.
-pub(super) fn boot() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+/// Where the number of a process means something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Here {
+    /// What names this run of the machine: after a start, numbers and times begin anew.
+    pub boot: String,
+    /// The namespace of the numbers: <https://man7.org/linux/man-pages/man7/pid_namespaces.7.html>.
+    pub namespace: String,
+}
+
+/// Where this process is.
+pub(super) fn here() -> io::Result<Here> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let namespace = fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned();
+    Ok(Here { boot, namespace })
+}
+
+/// Whole seconds since the machine began, sleep included.
+pub(super) fn uptime() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/uptime")?;
+    let seconds = text.split('.').next().and_then(|seconds| seconds.parse().ok());
+    seconds.ok_or_else(|| io::Error::new(Io::InvalidData, "/proc/uptime is in no form that is known"))
 }
 
 /// A text that no other has.
@@ -49,19 +67,28 @@ pub(super) fn unique() -> io::Result<String> {
 /// Whether there is a process of this group that was started with this variable. For groups whose first process has ended, whose
 /// number alone says nothing.
 pub(super) fn has_member(group: i32, variable: &str) -> io::Result<bool> {
+    Ok(find(variable, |stat| stat.group == group)?.is_some())
+}
+
+/// A process that was started with this variable.
+pub(super) fn with_variable(variable: &str) -> io::Result<Option<i32>> {
+    find(variable, |_| true)
+}
+
+fn find(variable: &str, is_one: impl Fn(&Stat) -> bool) -> io::Result<Option<i32>> {
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let is_of_group = stat(pid).ok().flatten().is_some_and(|stat| stat.group == group && !stat.is_over);
+        let is_one = stat(pid).ok().flatten().is_some_and(|stat| is_one(&stat) && !stat.is_over);
         // That of a process which ends meanwhile, or is another user's, cannot be read.
-        let variables = match is_of_group {
+        let variables = match is_one {
             true => fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(),
             false => continue,
         };
         if variables.split(|byte| *byte == 0).any(|found| found == variable.as_bytes()) {
-            return Ok(true);
+            return Ok(Some(pid));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 #[cfg(test)]

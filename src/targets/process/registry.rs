@@ -4,18 +4,23 @@
 //! folder of its busy file. Whoever changes anything holds `lock`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind as Io};
+use std::io::{self, ErrorKind as Io, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 use serde::{Deserialize, Serialize};
 
-use super::procfs;
+use super::procfs::{self, Here};
 
 /// The name of the file by which a worker says that it works, in its folder.
 const BUSY: &str = "busy";
+
+/// The variable with the name of a worker's service.
+pub(super) const SERVICE: &str = "TIDEGATE_SERVICE";
+
+/// The variable with the path of a worker's busy file.
+pub(super) const BUSY_FILE: &str = "TIDEGATE_BUSY_FILE";
 
 /// The variable by which what a worker started is known after the worker itself has ended.
 pub(super) const TOKEN: &str = "TIDEGATE_TOKEN";
@@ -29,11 +34,19 @@ pub(super) struct Entry {
     pub started: u64,
     /// In which run of the machine.
     pub boot: String,
+    /// In which namespace it has its number; empty in entries of earlier versions.
+    #[serde(default)]
+    pub namespace: String,
     /// The value of [`TOKEN`].
     pub token: String,
 }
 
 impl Entry {
+    /// Whether its number, if it is there, cannot be seen from here.
+    fn is_elsewhere(&self, here: &Here) -> bool {
+        self.boot == here.boot && !self.namespace.is_empty() && self.namespace != here.namespace
+    }
+
     /// Whether this very process is there.
     fn is_alive(&self, boot: &str) -> io::Result<bool> {
         let found = if self.boot == boot { procfs::stat(self.pid)? } else { None };
@@ -82,16 +95,28 @@ pub(super) fn busy_file(home: &Path) -> PathBuf {
     home.join(BUSY)
 }
 
+/// The right to change workers, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What was just started may have the file for a moment longer, and with it the lock.
+        _ = self.0.unlock();
+    }
+}
+
 /// The folder of one service.
 #[derive(Debug, Clone)]
 pub(super) struct Registry {
+    service: String,
     folder: PathBuf,
 }
 
 impl Registry {
     /// The folder of a service below a folder for all of them.
-    pub fn of(dir: &Path, service: &str) -> io::Result<Self> {
-        Ok(Self { folder: std::path::absolute(dir)?.join(service) })
+    pub fn of(dir: &Path, service: &str) -> Self {
+        Self { folder: dir.join(service), service: service.to_owned() }
     }
 
     pub fn home(&self, number: u32) -> PathBuf {
@@ -102,7 +127,8 @@ impl Registry {
         self.folder.join("stopping")
     }
 
-    /// The workers that are meant to run, by their numbers. None where the folder is not there: nothing was ever started.
+    /// The workers that are meant to run, by their numbers. None where the folder is not there and no worker is: nothing was ever
+    /// started.
     pub fn workers(&self) -> io::Result<Vec<Worker>> {
         match fs::symlink_metadata(&self.folder) {
             Ok(about) if !about.is_dir() || about.uid() != geteuid().as_raw() || about.mode() & 0o077 != 0 => {
@@ -110,19 +136,34 @@ impl Registry {
                 Err(io::Error::new(Io::PermissionDenied, format!("{}: {cause}", self.folder.display())))
             }
             Ok(_) => listed(&self.folder.join("workers")),
-            Err(error) if error.kind() == Io::NotFound => Ok(Vec::new()),
+            Err(error) if error.kind() == Io::NotFound => self.without_a_folder(),
             Err(error) => Err(error),
         }
     }
 
+    /// Workers that are remembered elsewhere would be started a second time.
+    fn without_a_folder(&self) -> io::Result<Vec<Worker>> {
+        let Some(pid) = procfs::with_variable(&format!("{SERVICE}={}", self.service))? else { return Ok(Vec::new()) };
+        let cause = format!(
+            "there is no folder {}, and process {pid} is a worker of this service by its variable {SERVICE}; give as dir the \
+             folder in which its {BUSY_FILE} is, or end it first",
+            self.folder.display()
+        );
+        Err(io::Error::new(Io::ResourceBusy, cause))
+    }
+
     /// Makes the folder where it is not there, and locks it until the answer is dropped. `None` where another has it.
-    pub fn lock(&self) -> io::Result<Option<File>> {
+    pub fn lock(&self) -> io::Result<Option<Lock>> {
         for folder in [self.folder.join("workers"), self.stopping()] {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+            made.map_err(|error| {
+                let remedy = "give as dir a folder that this user may make";
+                io::Error::new(error.kind(), format!("making {}: {error}; {remedy}", folder.display()))
+            })?;
         }
         let file = OpenOptions::new().create(true).append(true).open(self.folder.join("lock"))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Lock(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
@@ -130,8 +171,8 @@ impl Registry {
 
     /// Forgets workers that have ended, kills what they left behind, and those that are there after their time, whose end
     /// somebody prevented. Only under the lock.
-    pub fn tidy(&self, now: Timestamp) -> io::Result<()> {
-        let boot = procfs::boot()?;
+    pub fn tidy(&self) -> io::Result<()> {
+        let (now, Here { boot, .. }) = (procfs::uptime()?, procfs::here()?);
         let workers = self.workers()?.into_iter().map(|worker| (worker, false));
         let stopping = listed(&self.stopping())?.into_iter().map(|worker| (worker, true));
         for (worker, stops) in workers.chain(stopping) {
@@ -150,14 +191,20 @@ impl Registry {
             }
         }
         for folder in [self.folder.join("workers"), self.stopping()] {
-            for home in homes(&folder)? {
-                // Of one whose start was broken off. The process ended with whoever began it.
-                if !home.1.join("entry").exists() {
-                    fs::remove_dir_all(home.1)?;
+            for (number, home) in homes(&folder)? {
+                if has_no_entry(&home) && !self.is_started(number)? {
+                    fs::remove_dir_all(home)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether the worker with this number is there though it has no entry: its start was broken off, and it ends with whoever
+    /// began it.
+    fn is_started(&self, number: u32) -> io::Result<bool> {
+        let busy = busy_file(&self.home(number));
+        Ok(procfs::with_variable(&format!("{BUSY_FILE}={}", busy.display()))?.is_some())
     }
 
     /// The numbers that no worker has, the smallest first.
@@ -165,8 +212,13 @@ impl Registry {
         (1..).filter(|number| !self.home(*number).exists() && !self.stopping().join(number.to_string()).exists())
     }
 
-    /// Moves a worker to those that are stopping. False, and nothing has changed, where it was idle and has begun to work.
-    pub fn retire(&self, worker: &Worker, deadline: Timestamp) -> io::Result<bool> {
+    /// Moves a worker to those that are stopping, and kills after its deadline, in seconds since the machine began, what its
+    /// stopper left. False, and nothing has changed, where it was idle and has begun to work.
+    ///
+    /// Its folder goes first, and then its busy file is looked for: the other way round it could make one in between. So one that
+    /// is spared may miss its file for a moment, in which it cannot remove it and finds it afterwards, which workers must take
+    /// for their own.
+    pub fn retire(&self, worker: &Worker, deadline: u64) -> io::Result<bool> {
         fs::write(worker.home.join("deadline"), deadline.to_string())?;
         let moved = self.stopping().join(worker.number.to_string());
         fs::rename(&worker.home, &moved)?;
@@ -179,15 +231,26 @@ impl Registry {
     }
 }
 
-/// Notes a process as a worker. It is there as a whole or not at all.
+/// Notes a process as a worker. It is there as a whole or not at all, also after a power cut.
 pub(super) fn enter(home: &Path, entry: &Entry) -> io::Result<()> {
     let fresh = home.join("entry.new");
-    fs::write(&fresh, serde_json::to_vec(entry)?)?;
-    fs::rename(fresh, home.join("entry"))
+    let mut file = File::create(&fresh)?;
+    file.write_all(&serde_json::to_vec(entry)?)?;
+    file.sync_all()?;
+    fs::rename(fresh, home.join("entry"))?;
+    File::open(home)?.sync_all()
 }
 
-fn is_overdue(home: &Path, now: Timestamp) -> bool {
-    let deadline = fs::read_to_string(home.join("deadline")).ok().and_then(|text| text.parse::<Timestamp>().ok());
+/// Whether a start was broken off before there was an entry; an empty one is what earlier versions left after a power cut.
+fn has_no_entry(home: &Path) -> bool {
+    match fs::metadata(home.join("entry")) {
+        Ok(about) => about.len() == 0,
+        Err(error) => error.kind() == Io::NotFound,
+    }
+}
+
+fn is_overdue(home: &Path, now: u64) -> bool {
+    let deadline = fs::read_to_string(home.join("deadline")).ok().and_then(|text| text.parse::<u64>().ok());
     deadline.is_none_or(|deadline| deadline < now)
 }
 
@@ -209,18 +272,30 @@ fn homes(folder: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
 }
 
 fn listed(folder: &Path) -> io::Result<Vec<Worker>> {
-    let boot = procfs::boot()?;
+    let here = procfs::here()?;
     let mut workers = Vec::new();
     for (number, home) in homes(folder)? {
         let text = match fs::read(home.join("entry")) {
-            Ok(text) => text,
             // One that is being started, moved or forgotten.
             Err(error) if error.kind() == Io::NotFound => continue,
             Err(error) => return Err(error),
+            Ok(text) if text.is_empty() => continue,
+            Ok(text) => text,
         };
-        let entry: Entry = serde_json::from_slice(&text)
-            .map_err(|error| io::Error::new(Io::InvalidData, format!("{}: {error}", home.join("entry").display())))?;
-        let is_alive = entry.is_alive(&boot)?;
+        let remedy = format!("if that worker runs no more, remove {}", home.display());
+        let entry: Entry = serde_json::from_slice(&text).map_err(|error| {
+            let cause = format!("{} is no entry of a worker: {error}; {remedy}", home.join("entry").display());
+            io::Error::new(Io::InvalidData, cause)
+        })?;
+        if entry.is_elsewhere(&here) {
+            let cause = format!(
+                "worker {number} was started in another PID namespace, {}, into which this one, {}, cannot see; let one Tidegate use \
+                 this dir, or {remedy}",
+                entry.namespace, here.namespace
+            );
+            return Err(io::Error::new(Io::ResourceBusy, cause));
+        }
+        let is_alive = entry.is_alive(&here.boot)?;
         let is_busy = is_alive && busy_file(&home).exists();
         workers.push(Worker { number, entry, is_alive, is_busy, home });
     }

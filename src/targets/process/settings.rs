@@ -31,8 +31,9 @@ pub(super) struct Settings {
     #[serde(default)]
     #[schemars(with = "String", length(min = 1))]
     pub cwd: Option<String>,
-    /// The folder in which the workers are remembered, on a local disk; made where it does not exist, for this user alone.
-    #[serde(default = "tidegate_processes")]
+    /// The folder in which the workers are remembered, by its whole path, on a local disk that only Tidegates of one PID namespace
+    /// share; made where it does not exist, for this user alone. Default `/var/lib/tidegate/processes`.
+    #[serde(default = "usual_dir")]
     #[schemars(length(min = 1))]
     pub dir: String,
     /// The signal that asks a worker to end, after the work that it has.
@@ -82,8 +83,8 @@ pub(super) enum Log<'a> {
     Folder(&'a str),
 }
 
-fn tidegate_processes() -> String {
-    "tidegate-processes".to_owned()
+fn usual_dir() -> String {
+    "/var/lib/tidegate/processes".to_owned()
 }
 
 fn half_a_minute() -> u32 {
@@ -111,6 +112,9 @@ pub(super) fn check(settings: &Value) -> Vec<(String, String)> {
     if settings.program.first().is_some_and(String::is_empty) || settings.program.iter().any(|part| part.contains('\0'))
     {
         add("has a program that is none".to_owned(), "give its path, and each argument by itself");
+    }
+    if !settings.dir.starts_with('/') {
+        add("has a dir that is another in each folder that Tidegate is started in".to_owned(), "give its whole path");
     }
     let is_name = |name: &str| {
         name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')

@@ -23,6 +23,21 @@ async fn counts(settings: &Value) -> (u32, u32, u32) {
     (status.desired, status.running, status.pending)
 }
 
+/// Ticks until there are this many containers, whatever their state.
+async fn leaves(engine: &Engine, settings: &Value, count: u32) {
+    until("what was told to stop is gone", async || {
+        set(&[], settings.clone(), count).await;
+        (engine.containers().await.len() == count as usize).then_some(())
+    })
+    .await;
+}
+
+/// The name of the only container.
+async fn name(engine: &Engine) -> String {
+    let only = engine.containers().await.pop().expect("there is one");
+    only["Names"][0].as_str().expect("it has a name").trim_start_matches('/').to_owned()
+}
+
 #[track_caller]
 fn is(record: &Value, outcome: &str) {
     assert_eq!(record["outcome"], outcome, "{record:#}");
@@ -45,8 +60,8 @@ async fn containers_are_started_and_stopped_until_there_are_as_many_as_asked_for
     // Which of two is newer is told in seconds, so that the first three may be of one age.
     is(&set(&[], settings.clone(), 3).await, "changed");
     is(&set(&[], settings.clone(), 0).await, "changed");
-    assert_eq!(engine.containers().await, Vec::<Value>::new(), "what was stopped is removed");
-    assert_eq!(counts(&settings).await, (0, 0, 0));
+    assert_eq!(counts(&settings).await, (0, 0, 0), "what was told to stop counts nowhere");
+    leaves(&engine, &settings, 0).await;
 }
 
 #[tokio::test]
@@ -63,6 +78,7 @@ async fn the_newest_containers_go_first() {
     .await;
     set(&[], settings.clone(), 4).await;
     is(&set(&[], settings.clone(), 2).await, "changed");
+    leaves(&engine, &settings, 2).await;
     assert_eq!(engine.running().await, two);
 }
 
@@ -83,10 +99,10 @@ async fn the_binary_scales_containers_by_a_redis_list_within_the_images_labels()
     work.waits(0);
     until("one container", async || {
         work.invoke(&settings).await;
-        (engine.running().await.len() == 1).then_some(())
+        (engine.containers().await.len() == 1).then_some(())
     })
     .await;
-    assert_eq!(engine.containers().await.len(), 1, "the image asks for no fewer");
+    assert_eq!(counts(&settings).await.0, 1, "the image asks for no fewer");
 }
 
 #[tokio::test]
@@ -118,7 +134,7 @@ async fn another_owners_containers_are_untouched() {
     let bills = json!({ "service": "bills" });
     let others = [
         engine.somebodys("plain", IMAGE, json!({})).await,
-        engine.somebodys("orders-1", IMAGE, json!({ "tidegate.service": "orders" })).await,
+        engine.somebodys("orders-9", IMAGE, json!({ "tidegate.service": "orders" })).await,
         engine.somebodys("committed", "it/commit:1", json!({})).await,
         engine.somebodys("microscaled", IMAGE, json!({ "com.microscaling.microscaling-in-a-box": "orders" })).await,
     ];
@@ -130,8 +146,12 @@ async fn another_owners_containers_are_untouched() {
     assert_eq!(reading.warnings.len(), 2, "{:?}", reading.warnings);
     set(&[], settings.clone(), 3).await;
     is(&set(&[], settings.clone(), 0).await, "changed");
-    let left = engine.running().await;
-    assert_eq!(left.len(), others.len() + 1, "the others run on");
+    let left = until("ours are gone", async || {
+        set(&[], settings.clone(), 0).await;
+        let left = engine.running().await;
+        (left.len() == others.len() + 1).then_some(left)
+    })
+    .await;
     assert!(others.iter().all(|id| left.contains(id)), "{left:?}");
     assert_eq!(counts(&settings_of_bills).await, (1, 1, 0));
 }
@@ -163,18 +183,40 @@ async fn a_start_whose_reply_is_lost_is_not_made_twice() {
     assert!(record.to_string().contains("2 of 3 started"), "{record:#}");
     assert_eq!(engine.running().await.len(), 3, "the engine did it");
     is(&set(&[], settings.clone(), 3).await, "held");
-    // Nobody knows of a container whose making was not answered: it never starts, and the next change removes it.
+    // A container whose making was not answered never starts. Until that is sure it counts; then the next change removes it.
     relay.plays("/containers/create", Trick::Lose);
     is(&set(&[], settings.clone(), 5).await, "failed");
-    assert_eq!(counts(&settings).await, (4, 4, 0));
+    assert_eq!(counts(&settings).await, (5, 4, 1));
+    until("it is sure", async || (counts(&settings).await == (4, 4, 0)).then_some(())).await;
     assert_eq!(engine.containers().await.len(), 5);
     is(&set(&[], settings.clone(), 5).await, "changed");
     assert_eq!((engine.running().await.len(), engine.containers().await.len()), (5, 5));
-    relay.plays("/stop", Trick::Lose);
+    relay.plays("/kill", Trick::Lose);
     is(&set(&[], settings.clone(), 2).await, "failed");
-    assert_eq!(counts(&settings).await, (2, 2, 0));
-    is(&set(&[], settings, 2).await, "held");
-    assert_eq!(engine.running().await.len(), 2);
+    assert_eq!(counts(&settings).await.0, 2);
+    leaves(&engine, &settings, 2).await;
+    assert_eq!(counts(&settings).await, (2, 2, 0), "none was stopped in place of the one whose reply was lost");
+}
+
+#[tokio::test]
+async fn of_two_that_start_containers_at_once_the_engine_lets_one() {
+    let engine = Engine::start(&[]).await;
+    let relay = Relay::before(&engine);
+    let settings = settings(relay.host(), json!({}));
+    let labels = json!({ "tidegate.service": "orders", "tidegate.id": "1" });
+    let made = json!({ "Image": IMAGE, "Cmd": WORKS, "Labels": labels, "HostConfig": { "NetworkMode": "none" } });
+    relay.plays("/containers/create", Trick::After("/containers/create?name=orders-1".to_owned(), made));
+    let record = set(&[], settings.clone(), 1).await;
+    is(&record, "superseded");
+    assert!(record["warnings"].to_string().contains("already in use"), "{record:#}");
+    assert_eq!(engine.containers().await.len(), 1, "what the other made is about to start");
+    engine.post("/containers/orders-1/start", Value::Null).await;
+    engine.somebodys("orders-2", IMAGE, json!({})).await;
+    is(&set(&[], settings.clone(), 2).await, "changed");
+    assert_eq!(counts(&settings).await, (2, 2, 0), "a name that somebody else has is left to them");
+    let both = async || tokio::join!(set(&[], settings.clone(), 8), set(&[], settings.clone(), 8));
+    both().await;
+    assert!(counts(&settings).await.0 <= 8);
 }
 
 #[tokio::test]
@@ -216,10 +258,71 @@ async fn a_container_that_works_is_never_stopped() {
     let reading = status(&[], settings.clone()).await.expect("it can be read");
     assert_eq!(reading.protected, Some(2));
     let record = set(&[], settings.clone(), 1).await;
-    assert_eq!(engine.running().await, four[2..], "{record:#}");
+    assert!(record.to_string().contains("2 of 3 stopped"), "{record:#}");
+    let runs = async |expected: &[String]| {
+        until("the idle ones are gone", async || (engine.running().await == expected).then_some(())).await;
+    };
+    runs(&four[2..]).await;
     engine.exec(&four[3], &["rm", "/tmp/busy"]).await;
     is(&set(&[], settings, 1).await, "changed");
-    assert_eq!(engine.running().await, four[2..3]);
+    runs(&four[2..3]).await;
+}
+
+#[tokio::test]
+async fn a_container_that_begins_to_work_after_it_was_chosen_is_spared() {
+    let engine = Engine::start(&[]).await;
+    let relay = Relay::before(&engine);
+    let settings = settings(relay.host(), json!({ "busy_file": "/tmp/busy" }));
+    set(&[], settings.clone(), 1).await;
+    let only = engine.running().await;
+    let touch = json!({ "Cmd": ["touch", "/tmp/busy"], "AttachStdout": true });
+    let begins = engine.post(&format!("/containers/{}/exec", only[0]), touch).await;
+    let begins = format!("/exec/{}/start", begins["Id"].as_str().expect("it has an ID"));
+    relay.plays("/pause", Trick::After(begins, json!({ "Detach": false })));
+    let record = set(&[], settings.clone(), 0).await;
+    is(&record, "failed");
+    assert!(record.to_string().contains("0 of 1 stopped"), "{record:#}");
+    assert_eq!((engine.running().await, counts(&settings).await), (only.clone(), (1, 1, 0)));
+    assert!(!relay.mutations().iter().any(|request| request.contains("/kill")), "{:?}", relay.mutations());
+    engine.exec(&only[0], &["rm", "/tmp/busy"]).await;
+    is(&set(&[], settings.clone(), 0).await, "changed");
+    leaves(&engine, &settings, 0).await;
+}
+
+#[tokio::test]
+async fn a_404_that_no_engine_gave_does_not_say_that_a_container_is_idle() {
+    let engine = Engine::start(&[]).await;
+    let relay = Relay::before(&engine);
+    let settings = settings(relay.host(), json!({ "busy_file": "/tmp/busy" }));
+    set(&[], settings.clone(), 1).await;
+    for _ in 0..2 {
+        relay.plays("/archive", Trick::Answer(404));
+    }
+    let record = set(&[], settings.clone(), 0).await;
+    is(&record, "failed");
+    assert!(record.to_string().contains("something before it"), "{record:#}");
+    assert_eq!(counts(&settings).await, (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_stop_that_broke_off_is_gone_on_with_by_the_next_tick() {
+    let engine = Engine::start(&[]).await;
+    let settings = settings(&engine.host(), json!({ "busy_file": "/tmp/busy" }));
+    set(&[], settings.clone(), 1).await;
+    let id = engine.running().await.pop().expect("there is one");
+    let breaks_off = async || {
+        let marked = format!("orders-1-{}-leaving", &id[..12]);
+        engine.post(&format!("/containers/{id}/rename?name={marked}"), Value::Null).await;
+        engine.post(&format!("/containers/{id}/pause"), Value::Null).await;
+        assert_eq!(counts(&settings).await, (0, 0, 0));
+    };
+    engine.exec(&id, &["touch", "/tmp/busy"]).await;
+    breaks_off().await;
+    set(&[], settings.clone(), 0).await;
+    assert_eq!(counts(&settings).await, (1, 1, 0), "one that works is woken and counts again");
+    engine.exec(&id, &["rm", "/tmp/busy"]).await;
+    breaks_off().await;
+    leaves(&engine, &settings, 0).await;
 }
 
 #[tokio::test]
@@ -228,18 +331,43 @@ async fn a_container_is_drained_before_it_is_stopped() {
     let relay = Relay::before(&engine);
     let draining = |program: Value| settings(relay.host(), json!({ "drain": program }));
     set(&[], draining(json!(["true"])), 2).await;
-    let record = set(&[], draining(json!(["sh", "-c", "exit 3"])), 1).await;
-    is(&record, "failed");
-    assert!(record.to_string().contains("drain ended with 3"), "{record:#}");
-    let record = set(&[], draining(json!(["/absent"])), 1).await;
-    is(&record, "failed");
-    assert_eq!(engine.running().await.len(), 2, "none is stopped that is not drained");
-    assert!(relay.mutations().iter().all(|request| !request.contains("/stop")));
-    is(&set(&[], draining(json!(["true"])), 1).await, "changed");
+    for fails in [json!(["sh", "-c", "exit 3"]), json!(["/absent"])] {
+        let settings = draining(fails);
+        until("drain has failed", async || {
+            let record = set(&[], settings.clone(), 1).await;
+            record.to_string().contains("drain ended with").then_some(())
+        })
+        .await;
+        assert_eq!(counts(&settings).await, (2, 2, 0), "none is stopped that is not drained");
+    }
+    assert!(relay.mutations().iter().all(|request| !request.contains("/kill")));
+    let settings = draining(json!(["true"]));
+    is(&set(&[], settings.clone(), 1).await, "changed");
+    leaves(&engine, &settings, 1).await;
     let made = relay.mutations();
-    let [.., make, run, stop, remove] = &made[..] else { panic!("{made:?}") };
+    let [.., make, note, run, tell, mark, remove] = &made[..] else { panic!("{made:?}") };
     assert!(make.ends_with("/exec") && run.starts_with("POST /exec/"), "{made:?}");
-    assert!(stop.contains("/stop?t=5") && remove.starts_with("DELETE "), "{made:?}");
+    assert!(note.contains("-draining-") && mark.contains("-stopping-"), "{made:?}");
+    assert!(tell.contains("/kill?signal=SIGTERM") && remove.starts_with("DELETE "), "{made:?}");
+}
+
+#[tokio::test]
+async fn a_drain_may_take_many_ticks_and_never_runs_twice() {
+    let engine = Engine::start(&[]).await;
+    let relay = Relay::before(&engine);
+    let drain = ["sh", "-c", "while [ ! -e /tmp/drained ]; do sleep 0.05; done"];
+    let settings = settings(relay.host(), json!({ "drain": drain }));
+    set(&[], settings.clone(), 1).await;
+    let only = engine.running().await;
+    is(&set(&[], settings.clone(), 0).await, "changed");
+    for _ in 0..3 {
+        is(&set(&[], settings.clone(), 0).await, "held");
+    }
+    assert_eq!((engine.running().await, counts(&settings).await), (only.clone(), (0, 0, 0)));
+    let drains = relay.mutations().iter().filter(|request| request.contains("/exec/")).count();
+    assert_eq!(drains, 1, "{:?}", relay.mutations());
+    engine.exec(&only[0], &["touch", "/tmp/drained"]).await;
+    leaves(&engine, &settings, 0).await;
 }
 
 #[tokio::test]
@@ -248,8 +376,52 @@ async fn a_container_that_does_not_heed_sigterm_is_killed_after_its_grace() {
     let deaf = json!({ "command": ["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"], "stop_grace_secs": 1 });
     let settings = settings(&engine.host(), deaf);
     set(&[], settings.clone(), 1).await;
-    is(&set(&[], settings, 0).await, "changed");
-    assert_eq!(engine.containers().await, Vec::<Value>::new());
+    is(&set(&[], settings.clone(), 0).await, "changed");
+    leaves(&engine, &settings, 0).await;
+}
+
+#[tokio::test]
+async fn a_container_that_ends_slowly_is_neither_waited_for_nor_killed() {
+    let engine = Engine::start(&[]).await;
+    let ends = "trap 'while [ ! -e /tmp/done ]; do sleep 0.05; done; exit 7' TERM; while :; do sleep 0.05; done";
+    let slow = json!({ "command": ["sh", "-c", ends], "stop_grace_secs": 3600 });
+    let settings = settings(&engine.host(), slow);
+    set(&[], settings.clone(), 1).await;
+    let only = engine.running().await;
+    is(&set(&[], settings.clone(), 0).await, "changed");
+    // Another takes its place, and its name.
+    is(&set(&[], settings.clone(), 1).await, "changed");
+    is(&set(&[], settings.clone(), 1).await, "held");
+    assert_eq!((counts(&settings).await, engine.running().await.len()), ((1, 1, 0), 2));
+    engine.exec(&only[0], &["touch", "/tmp/done"]).await;
+    let state = until("its end", async || {
+        let state = engine.get(&format!("/containers/{}/json", only[0])).await["State"].clone();
+        (state["Running"] == false).then_some(state)
+    });
+    assert_eq!(state.await["ExitCode"], 7, "it was killed");
+    leaves(&engine, &settings, 1).await;
+    assert_eq!(name(&engine).await, "orders-1");
+}
+
+#[tokio::test]
+async fn a_container_is_told_by_the_signal_of_its_image() {
+    let engine = Engine::start(&[]).await;
+    let relay = Relay::before(&engine);
+    let base = engine.somebodys("base", IMAGE, json!({})).await;
+    let commit = format!("/commit?container={base}&repo=it/signal&tag=1");
+    engine.post(&commit, json!({ "StopSignal": "SIGUSR1" })).await;
+    engine.post(&format!("/containers/{base}/rename?name=other"), Value::Null).await;
+    let command = ["sh", "-c", "trap 'exit 0' USR1; trap '' TERM; while :; do sleep 0.05; done"];
+    let settings =
+        settings(relay.host(), json!({ "image": "it/signal:1", "command": command, "stop_grace_secs": 3600 }));
+    set(&[], settings.clone(), 1).await;
+    is(&set(&[], settings.clone(), 0).await, "changed");
+    assert!(relay.mutations().iter().any(|request| request.ends_with("/kill?signal=SIGUSR1")));
+    until("its end", async || {
+        set(&[], settings.clone(), 0).await;
+        (engine.running().await == [base.clone()] && engine.containers().await.len() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -47,7 +47,10 @@ async fn no_zombie_stays() {
     set(&settings, 4).await;
     set(&settings, 0).await;
     folder.has(0).await;
-    set(&folder.shell("exit 0", json!({})), 0).await;
+    let ends = folder.shell("exit 0", json!({}));
+    target::set(&[], ends.clone(), 2).await;
+    let said = "1 (exited with 0), 2 (exited with 0)";
+    crate::support::daemon::eventually(said, async || warnings(&ends).await.contains(said).then_some(())).await;
     eventually("no zombies", || zombies().is_empty().then_some(())).await;
 }
 
@@ -55,10 +58,9 @@ async fn no_zombie_stays() {
 async fn idle_workers_go_first_and_of_them_the_newest() {
     let folder = Folder::new();
     let settings = folder.settings(FOREVER, json!({}));
-    // One after another, so that each is newer than the one before.
+    // One after another, so that each is newer than the one before, or of its age with a higher number.
     for count in 1..=4 {
         set(&settings, count).await;
-        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
     }
     let pids = [1, 2, 3, 4].map(|number| folder.pid_of(number));
     for busy in [2, 4] {
@@ -170,7 +172,7 @@ async fn what_cannot_be_started_is_refused_in_words_and_leaves_nothing() {
         ("/no/such/program", json!({}), "/no/such/program is no program that can be started"),
         (plain, json!({}), "is no program that can be started"),
         ("tail", json!({ "cwd": "/no/such/folder" }), "there is no folder /no/such/folder"),
-        ("tail", json!({ "log": "/no/such/folder" }), "0 of 2 started: opening /no/such/folder/orders-1.log"),
+        ("tail", json!({ "log": "/no/such/folder" }), "0 of 2 started: opening /no/such/folder/orders"),
         ("tail", json!({ "env": { "A": "env:NOT_THERE" } }), "NOT_THERE"),
     ] {
         let settings = folder.settings(&[program], more);
@@ -201,7 +203,7 @@ async fn a_worker_has_the_variables_that_are_listed_and_no_others() {
     let vars = [("CANARY", "canary-token"), ("OTHER", "x")];
     let record = target::set(&vars, settings, 1).await;
     assert_eq!(record["outcome"], "changed", "{record:#}");
-    let file = out.join("orders-1.log");
+    let file = out.join(format!("{}-1.log", folder.name()));
     let text = eventually("its output", || fs::read_to_string(&file).ok().filter(|text| text.contains("told"))).await;
     let names: std::collections::BTreeSet<_> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     let shells = ["OLDPWD", "PWD", "SHLVL", "_"];
@@ -230,7 +232,73 @@ async fn a_folder_that_others_can_write_is_not_believed() {
     mode(0o700);
     fs::write(folder.service().join("workers/1/entry"), "{").expect("it is ours");
     let error = target::status(&[], settings.clone()).await.expect_err("it is no entry");
-    assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+    assert!(error.kind() == ErrorKind::Malformed && error.to_string().contains("remove"), "{error}");
+}
+
+#[tokio::test]
+async fn an_entry_that_a_power_cut_emptied_is_no_worker_and_is_removed() {
+    let folder = Folder::new();
+    let settings = folder.settings(FOREVER, json!({}));
+    set(&settings, 1).await;
+    let home = folder.service().join("workers/2");
+    fs::create_dir(&home).expect("it is ours");
+    fs::write(home.join("entry"), "").expect("it is ours");
+    assert_eq!(desired(&settings).await, 1);
+    set(&settings, 2).await;
+    folder.has(2).await;
+    assert_eq!(folder.entered(), folder.processes());
+}
+
+#[tokio::test]
+async fn workers_whose_folder_is_gone_are_not_started_a_second_time() {
+    let folder = Folder::new();
+    let settings = folder.settings(FOREVER, json!({}));
+    set(&settings, 2).await;
+    let elsewhere = folder.settings(FOREVER, json!({ "dir": folder.path().join("elsewhere") }));
+    let error = target::status(&[], elsewhere.clone()).await.expect_err("they are there");
+    assert!(error.kind() == ErrorKind::Refused && error.to_string().contains("TIDEGATE_BUSY_FILE"), "{error}");
+    target::set(&[], elsewhere.clone(), 2).await;
+    assert_eq!(folder.processes().len(), 2);
+    set(&settings, 0).await;
+    folder.has(0).await;
+    assert_eq!(desired(&elsewhere).await, 0, "nobody is there");
+}
+
+#[tokio::test]
+async fn workers_of_another_namespace_are_neither_counted_as_gone_nor_forgotten() {
+    let folder = Folder::new();
+    let settings = folder.settings(FOREVER, json!({}));
+    set(&settings, 1).await;
+    let path = folder.service().join("workers/1/entry");
+    let entry = fs::read_to_string(&path).expect("the entry");
+    let namespace = fs::read_link("/proc/self/ns/pid").expect("Linux has it");
+    let namespace = namespace.to_str().expect("text");
+    assert!(entry.contains(namespace), "{entry}");
+    fs::write(&path, entry.replace(namespace, "pid:[1]")).expect("it is ours");
+    let error = target::status(&[], settings.clone()).await.expect_err("it cannot be seen from here");
+    assert!(error.kind() == ErrorKind::Refused && error.to_string().contains("pid:[1]"), "{error}");
+    target::set(&[], settings.clone(), 2).await;
+    assert!(path.exists());
+    assert_eq!(folder.processes().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_worker_started_is_killed_after_the_grace_though_the_worker_has_ended() {
+    let folder = Folder::new();
+    let settings = folder.shell("(trap '' TERM; exec tail -f /dev/null) & wait", json!({}));
+    set(&settings, 1).await;
+    folder.has(2).await;
+    let worker = folder.pid_of(1);
+    // The other is deaf once it is what it becomes.
+    eventually("both have begun", || {
+        let names: Vec<_> =
+            folder.processes().iter().filter_map(|pid| fs::read(format!("/proc/{pid}/comm")).ok()).collect();
+        names.iter().any(|name| name == b"tail\n").then_some(())
+    })
+    .await;
+    set(&settings, 0).await;
+    eventually("the worker's end", || (!is_there(worker)).then_some(())).await;
+    folder.has(0).await;
 }
 
 #[tokio::test]

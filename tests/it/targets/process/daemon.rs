@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -123,12 +122,16 @@ async fn a_daemon_that_was_killed_leaves_no_orphan_and_the_next_one_no_second_se
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_outlive_the_daemon_unless_it_leaves_zero() {
     let folder = Folder::new();
-    // They do not end by themselves, and the daemon is gone before their grace is over.
-    let settings =
-        folder.shell("trap '' TERM; tail -f /dev/null & wait; tail -f /dev/null", json!({ "grace_secs": 2 }));
+    // They end when the test says so, whatever they are told.
+    let go = folder.path().join("go");
+    let script = format!("trap '' TERM; while [ ! -e {} ]; do sleep 0.1; done", go.display());
+    let settings = folder.shell(&script, json!({ "grace_secs": 86_400 }));
     let mut leaving = daemon(&folder, kept_at(settings.clone(), 3), &[]);
-    folder.has(6).await;
-    let there = folder.entered();
+    let there = eventually("three workers", || {
+        let entered = folder.entered();
+        (entered.len() == 3).then_some(entered)
+    })
+    .await;
     leaving.signal("INT").await;
     assert!(leaving.ended().await.success(), "{}", leaving.stderr());
     assert_eq!(folder.entered(), there);
@@ -138,7 +141,9 @@ async fn workers_outlive_the_daemon_unless_it_leaves_zero() {
     assert_eq!(folder.entered(), there);
     ending.signal("TERM").await;
     assert!(ending.ended().await.success(), "{}", ending.stderr());
-    assert_eq!(folder.processes().len(), 6, "they had no grace");
+    assert!(folder.entered().is_empty(), "they were not told to stop");
+    assert!(there.iter().all(|&pid| is_there(pid)), "they had no grace");
+    std::fs::write(&go, "").expect("the folder is ours");
     folder.has(0).await;
 }
 
@@ -153,6 +158,5 @@ async fn two_daemons_keep_one_set() {
     for daemon in &daemons {
         eventually("some ticks", || (3 < daemon.records().len()).then_some(())).await;
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!((folder.processes().len(), folder.entered().len()), (20, 20));
 }

@@ -27,14 +27,20 @@ impl Folder {
         self.0.path()
     }
 
+    /// The name of the service: no other test's, since each has a folder of its own, and a machine one service of a name.
+    pub fn name(&self) -> String {
+        let folder = self.path().file_name().expect("it has a name").to_string_lossy();
+        format!("orders{}", folder.replace('.', "-"))
+    }
+
     pub fn service(&self) -> PathBuf {
-        self.path().join("processes/orders")
+        self.path().join("processes").join(self.name())
     }
 
     /// Settings of workers that run this program.
     pub fn settings(&self, program: &[&str], more: Value) -> Value {
         let dir = self.path().join("processes");
-        let mut settings = json!({ "type": "process", "service": "orders", "program": program, "dir": dir, "grace_secs": 1, "log": "null" });
+        let mut settings = json!({ "type": "process", "service": self.name(), "program": program, "dir": dir, "grace_secs": 1, "log": "null" });
         settings.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         settings
     }

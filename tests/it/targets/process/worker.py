@@ -37,6 +37,9 @@ while not told:
         open(busy, "x").close()
     except FileNotFoundError:
         break
+    except FileExistsError:
+        # Its own: it could not remove it in the moment in which it was looked for.
+        pass
     job = redis("LMOVE", "queue", "processing", "LEFT", "RIGHT")
     if job is not None:
         time.sleep(seconds)
