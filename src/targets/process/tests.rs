@@ -97,7 +97,7 @@ async fn where_nobody_can_wait_for_the_grace_nobody_is_killed() {
     stopper.args(["-c", include_str!("stop.sh"), "stop", "CONT", "3600"]).arg(registry.stopping());
     stopper.arg(format!("1:{pid}:{started}:{token}")).env("PATH", "/nowhere").stdin(std::process::Stdio::null());
     let status = stopper.stderr(std::process::Stdio::null()).status().await.expect("every system has it");
-    assert!(!status.success(), "there is no sleep");
+    assert!(!status.success(), "there is nothing to wait with");
     assert!(registry.workers().expect("they can be read")[0].is_alive, "it had no grace");
     target.set_desired(&service, 0).await.expect("it can be set");
     ended(*pid).await;
