@@ -186,6 +186,20 @@ fn a_change_that_was_announced_and_not_made_uses_up_no_rate() {
 }
 
 #[test]
+fn changes_that_are_remembered_as_one_allow_no_more_than_each_by_itself() {
+    let behavior = json!({ "scale_out": { "policies": [{ "type": "tasks", "value": 10, "period_secs": 1800 }] } });
+    let rules = following(&behavior, 1, 100);
+    // The first two are half a minute apart at most; the third has them made one.
+    let ticks = [(0.0, 15), (20.0, 25), (60.0, 26)];
+    let (counts, state) = course(&rules, 20, &ticks);
+    assert_eq!((counts.as_slice(), state.changes.as_ref().map_or(0, Vec::len)), ([15, 25, 26].as_slice(), 2));
+    // Half an hour after the first of them, the second is still of the period: 11 tasks were added in it.
+    let now = noon_plus(1810.0);
+    let (decision, _) = decide(&rules, &wanting(26, 100, now), &Past::Known(state), now);
+    assert_eq!(decision.desired, 26, "{decision:?}");
+}
+
+#[test]
 fn the_bounds_wait_for_no_window_and_no_rate() {
     let calm = json!({
         "stabilization_window_secs": 3600, "select": "disabled", "tolerance": 1.0,

@@ -14,6 +14,7 @@ mod parity;
 mod properties;
 mod safety;
 mod scenarios;
+mod schedule;
 mod several;
 mod soak;
 mod sources;

@@ -66,6 +66,7 @@ fn the_core_is_pure() {
                     "reason::",
                     "rules::",
                     "safety::",
+                    "schedule::",
                     "state::",
                     "alert_step::",
                     "band::",
