@@ -83,3 +83,76 @@ fn reads<T: for<'de> Deserialize<'de>>(tree: &Tree, at: &str, remedy: &str, prob
     let text = tree.value.pointer(at).filter(|value| value.is_string())?;
     T::deserialize(text).map_err(|error| problems.add(&tree.origin(at), format!("is {error}"), remedy)).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::layer::read_scenario;
+    use crate::config::origin::{Layer, Origin};
+
+    /// What is wrong with settings of a service of 2 to 10 tasks in a deployment of at most 20.
+    fn problems(settings: Value) -> Vec<String> {
+        let mut problems = Problems::default();
+        let mut layers = read_scenario(&json!({}), "nothing", &mut problems);
+        layers.deployment.push(("hard_max_tasks", json!(20), Origin::new(&Layer::Environment, "HARD_MAX_TASKS")));
+        let deployment = Deployment::read(&layers, &mut problems);
+        let tree = Tree::from(settings, Origin::new(&Layer::Event, "config"));
+        schedule_fits(&tree, Bounds { min: 2, max: 10 }, &deployment, &mut problems);
+        problems.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_bounds_of_a_day_or_of_once_or_by_the_time_of_day() {
+        let settings = json!({
+            "bounds_by_time": { "timezone": "America/New_York", "min": { "8:00": 3, "20:00": 1 } },
+            "bounds_schedule": [
+                { "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin", "min": 5 },
+                { "from": "2026-11-27T08:00:00Z", "to": "2026-11-27T20:00:00+01:00", "max": 20 },
+            ],
+        });
+        assert_eq!(problems(settings), [""; 0]);
+    }
+
+    #[test]
+    fn hard_bounds_hold_at_every_time() {
+        let hard = "above the hard upper bound 20 (environment HARD_MAX_TASKS)";
+        let found = problems(json!({
+            "bounds_by_time": { "max": { "08:00": 21 } },
+            "bounds_schedule": [{ "from": "08:00", "to": "20:00", "min": 22, "max": 23 }],
+        }));
+        assert_eq!(found.len(), 3, "{found:?}");
+        for (problem, (at, count)) in found.iter().zip([
+            ("config.bounds_by_time.max.08:00", 21),
+            ("config.bounds_schedule[0].min", 22),
+            ("config.bounds_schedule[0].max", 23),
+        ]) {
+            assert!(problem.starts_with(&format!("{at} (event) is {count}, {hard}; keep")), "{problem}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once_with_its_place() {
+        let found = problems(json!({
+            "bounds_by_time": { "timezone": "Mars/Olympus", "min": { "24:00": 3 } },
+            "bounds_schedule": [
+                { "from": "8", "to": "20:00", "timezone": "Europe/Atlantis", "min": 5 },
+                { "from": "08:00", "to": "2026-11-27T08:00:00Z", "max": 1 },
+            ],
+        }));
+        let places: Vec<_> = found.iter().filter_map(|problem| problem.split(" (").next()).collect();
+        assert_eq!(
+            places,
+            [
+                "config.bounds_by_time.timezone",
+                "config.bounds_by_time.min.24:00",
+                "config.bounds_schedule[0].timezone",
+                "config.bounds_schedule[0].from",
+                "config.bounds_schedule[1].to",
+                "config.bounds_schedule[1]",
+            ],
+            "{found:?}"
+        );
+    }
+}
