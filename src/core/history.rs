@@ -40,14 +40,21 @@ pub struct Recommendation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// When the first of them was decided.
-    pub first: Timestamp,
-    /// When the last of them was.
-    pub last: Timestamp,
+    /// When they were decided; the last of them, where they are several.
+    pub at: Timestamp,
+    /// When the first of several was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// The tasks that they added.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub added: u32,
     /// The tasks that they removed.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub removed: u32,
+}
+
+fn is_zero(tasks: &u32) -> bool {
+    *tasks == 0
 }
 
 impl Wanted {
@@ -126,11 +133,11 @@ fn insert(list: &mut Vec<Recommendation>, new: Recommendation, window_secs: u64)
 impl Change {
     /// The changes of an announced change that was made.
     pub(super) fn new(at: Timestamp, from: u32, to: u32) -> Self {
-        Self { first: at, last: at, added: to.saturating_sub(from), removed: from.saturating_sub(to) }
+        Self { at, since: None, added: to.saturating_sub(from), removed: from.saturating_sub(to) }
     }
 
-    pub(super) fn times(&mut self) -> [&mut Timestamp; 2] {
-        [&mut self.first, &mut self.last]
+    pub(super) fn times(&mut self) -> impl Iterator<Item = &mut Timestamp> {
+        self.since.iter_mut().chain([&mut self.at])
     }
 
     /// The desired count at the beginning of a period, by which a change in a direction is judged. Of changes at its edge, those
@@ -142,9 +149,10 @@ impl Change {
         now: Timestamp,
     ) -> i64 {
         changes.iter().fold(i64::from(current), |count, change| {
+            let first = change.since.unwrap_or(change.at);
             let (added, removed) = match direction {
-                Direction::Out => (change.last, change.first),
-                Direction::In => (change.first, change.last),
+                Direction::Out => (change.at, first),
+                Direction::In => (first, change.at),
             };
             let part = |at, tasks| if is_within(at, period_secs, now) { i64::from(tasks) } else { 0 };
             count - part(added, change.added) + part(removed, change.removed)
@@ -153,11 +161,12 @@ impl Change {
 
     /// Forgets what the longest period is past, and makes one of what is near.
     pub(super) fn tidy(changes: &mut Vec<Self>, longest_secs: u64, now: Timestamp) {
-        changes.retain(|change| is_within(change.last, longest_secs, now));
+        changes.retain(|change| is_within(change.at, longest_secs, now));
         changes.dedup_by(|later, earlier| {
-            let is_near = is_near(earlier.last, later.last, longest_secs);
+            let is_near = is_near(earlier.at, later.at, longest_secs);
             if is_near {
-                earlier.last = later.last;
+                earlier.since = earlier.since.or(Some(earlier.at));
+                earlier.at = later.at;
                 earlier.added = earlier.added.saturating_add(later.added);
                 earlier.removed = earlier.removed.saturating_add(later.removed);
             }

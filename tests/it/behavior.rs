@@ -68,7 +68,7 @@ fn hpa_rates_are_equal_to_the_number() {
             let by = change[1].as_i64().expect("tasks");
             let tasks = u32::try_from(by.unsigned_abs()).expect("few");
             let (added, removed) = if 0 < by { (tasks, 0) } else { (0, tasks) };
-            Change { first: at, last: at, added, removed }
+            Change { at, since: None, added, removed }
         });
         let state = State { changes: Some(changes.collect()), ..old() };
         let seen = wanting(number(&row["current"]), number(&row["wanted"]), noon());
@@ -197,6 +197,24 @@ fn changes_that_are_remembered_as_one_allow_no_more_than_each_by_itself() {
     let now = noon_plus(1810.0);
     let (decision, _) = decide(&rules, &wanting(26, 100, now), &Past::Known(state), now);
     assert_eq!(decision.desired, 26, "{decision:?}");
+}
+
+#[test]
+fn a_switch_of_policy_keeps_windows_and_rates() {
+    let behavior = json!({
+        "scale_out": { "policies": [{ "type": "tasks", "value": 4, "period_secs": 600 }] },
+        "scale_in": { "stabilization_window_secs": 300 },
+    });
+    let before = following(&behavior, 1, 500);
+    let (counts, state) = course(&before, 10, &[(0.0, 100)]);
+    assert_eq!(counts, [14]);
+    let threshold = serde_json::from_value(json!([{ "type": "threshold" }])).expect("a policy");
+    let after = Rules { policies: threshold, ..before };
+    for waiting in [50_000, 0] {
+        let now = noon_plus(60.0);
+        let (decision, _) = decide(&after, &wanting(14, waiting, now), &Past::Known(state.clone()), now);
+        assert_eq!(decision.desired, 14, "{decision:?}");
+    }
 }
 
 #[test]

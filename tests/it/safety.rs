@@ -141,6 +141,7 @@ proptest! {
             min_remaining_fraction: 0.0,
             confirm_zero: ConfirmZero { readings: 1, secs: 0 },
             behavior: Default::default(),
+            wait_until_settled: false,
             ..rules
         };
         let mut world = seen(current, vec![queue(0, 0)]);
