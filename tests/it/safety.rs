@@ -141,7 +141,6 @@ proptest! {
             min_remaining_fraction: 0.0,
             confirm_zero: ConfirmZero { readings: 1, secs: 0 },
             behavior: Default::default(),
-            wait_until_settled: false,
             ..rules
         };
         let mut world = seen(current, vec![queue(0, 0)]);
@@ -149,6 +148,8 @@ proptest! {
         prop_assert!(0 < first.desired, "{first:?}");
         if first.desired == 1 {
             world = carried_out(&world, &first);
+            // A policy may wait until it has settled.
+            world.status.running = first.desired;
             let later = noon_plus(86_400.0);
             let (second, _) = decide_at(&rules, &world, &Past::Known(confirmed(state)), later);
             prop_assert_eq!(second.desired, 0);
