@@ -95,7 +95,9 @@ impl Wanted {
                 list.retain(|it| is_within(it.at, window_secs, now) && is_beyond(direction, it.count, count));
                 insert(list, Recommendation { at: now, count, lasts: false }, window_secs);
             }
-            (None, _) => end_the_last(list, now),
+            // After a gap, tasks may be added at once, and are removed no sooner than without it.
+            (None, _) if direction == Direction::Out => end_the_last(list, now),
+            (None, _) => {}
         }
     }
 

@@ -155,11 +155,16 @@ fn a_tick_that_could_not_be_read_wants_nothing() {
     assert_eq!((ended.most.len(), ended.least.len()), (1, 1), "{ended:?}");
     assert_eq!(gap(45.0, None), ended, "nothing more is written");
     assert_eq!(gap(60.0, Some(5)), ended);
-    // After the gap: what was wanted before it is older than the window, and holds nothing back.
-    for wanted in [5, 40] {
+    // After the gap tasks are added at once, and removed no sooner than if nothing had been read at all.
+    for (wanted, desired) in [(5, 20), (40, 40)] {
         let now = noon_plus(331.0);
-        let (decision, _) = decide(&rules, &wanting(20, wanted, now), &Past::Known(state.clone()), now);
-        assert_eq!(decision.desired, wanted, "{decision:?}");
+        let (decision, next) = decide(&rules, &wanting(20, wanted, now), &Past::Known(state.clone()), now);
+        assert_eq!(decision.desired, desired, "{decision:?}");
+        if wanted == 5 {
+            let now = noon_plus(631.0);
+            let (decision, _) = decide(&rules, &wanting(20, wanted, now), &Past::Known(next), now);
+            assert_eq!(decision.desired, 5, "{decision:?}");
+        }
     }
 }
 
@@ -415,30 +420,36 @@ proptest! {
         let window = json!({ "stabilization_window_secs": window_secs });
         let rules = following(&json!({ "scale_in": window, "scale_out": window }), 1, 100);
         let (mut state, mut current, mut now) = (old(), first, 0.0);
-        // What was wanted, from when, and until when at the latest.
-        let mut all: Vec<(f64, f64, u32)> = Vec::new();
+        // What was wanted, when, and until when at the latest: for scale-in and for scale-out.
+        let mut all: Vec<(f64, [f64; 2], u32)> = Vec::new();
         for (later, tens, is_read) in ticks {
             now += f64::from(later);
             let (at, wanted) = (noon_plus(now), tens * 10);
-            all.last_mut().into_iter().filter(|it| it.1 == f64::INFINITY).for_each(|it| it.1 = now);
             let mut seen = wanting(current, wanted, at);
-            if all.is_empty() {
-                all.push((now, now, current));
-            }
+            all.last_mut().into_iter().for_each(|last| last.1[1] = last.1[1].min(now));
             match is_read {
-                true => all.push((now, f64::INFINITY, wanted)),
+                true => {
+                    all.last_mut().into_iter().for_each(|last| last.1[0] = last.1[0].min(now));
+                    if all.is_empty() {
+                        all.push((now, [now; 2], current));
+                    }
+                    all.push((now, [f64::INFINITY; 2], wanted));
+                }
                 false => seen.samples = vec![unreadable("queue", ErrorKind::Timeout)],
             }
             let (decision, next) = decide(&rules, &seen, &Past::Known(state), at);
             let part = (window_secs as f64 / 61.0).ceil();
             let within = |age: f64, slack: f64| age < window_secs as f64 + slack;
             let sampled = all.iter().filter(|it| within(now - it.0, 0.0)).map(|it| it.2);
-            let lasting = all.iter().filter(|it| within(now - it.1.min(now), part)).map(|it| it.2);
-            let stabilized = |counts: Vec<u32>| {
-                let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
-                if is_read { current.max(least.unwrap_or(current)).min(most.unwrap_or(current)) } else { current }
+            let lasting = |way: usize| {
+                all.iter().filter(move |it| within(now - it.1[way].min(now), part)).map(|it| it.2)
             };
-            let (soonest, latest) = (stabilized(sampled.collect()), stabilized(lasting.collect()));
+            let stabilized = |least: Option<u32>, most: Option<u32>| match is_read {
+                true => current.max(least.unwrap_or(current)).min(most.unwrap_or(current)),
+                false => current,
+            };
+            let soonest = stabilized(sampled.clone().min(), sampled.max());
+            let latest = stabilized(lasting(1).min(), lasting(0).max());
             let (low, high) = (soonest.min(latest), soonest.max(latest));
             prop_assert!((low..=high).contains(&decision.desired), "{low} to {high}: {decision:?} after {all:?}");
             prop_assert!(current.abs_diff(decision.desired) <= current.abs_diff(soonest), "sooner than HPA: {decision:?}");

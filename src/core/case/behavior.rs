@@ -24,7 +24,9 @@ impl Case<'_> {
         let heading = Direction::between(self.current, self.wanted);
         for direction in [Direction::In, Direction::Out] {
             let window_secs = self.rules.behavior.of(direction).stabilization_window_secs;
-            self.state.wanted.begin(direction, window_secs, self.current, self.now);
+            if is_known || self.is_ordered_in {
+                self.state.wanted.begin(direction, window_secs, self.current, self.now);
+            }
             if heading == Some(direction) {
                 self.stay_behind_what_was_wanted(direction, window_secs);
             }
