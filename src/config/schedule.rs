@@ -13,15 +13,20 @@ const LOCAL: &str = "give hours and minutes, such as 08:00";
 /// Times and zones can be read, what begins ends, and no bound leaves the deployment's or crosses the other.
 pub(super) fn schedule_fits(tree: &Tree, bounds: Bounds, deployment: &Deployment, problems: &mut Problems) {
     reads::<Zone>(tree, "/bounds_by_time/timezone", TIMEZONE, problems);
-    for bound in ["min", "max"] {
+    for (bound, other) in [("min", "max"), ("max", "min")] {
         let at = format!("/bounds_by_time/{bound}");
         let times = tree.value.pointer(&at).and_then(Value::as_object);
+        // Where both are by the time of day, the most tasks count.
+        let is_alone = tree.value["bounds_by_time"][other].as_object().is_none_or(|times| times.is_empty());
         for (time, count) in times.into_iter().flatten() {
             let at = format!("{at}/{time}");
             if let Err(problem) = LocalTime::try_from(time.clone()) {
                 problems.add(&tree.origin(&at), format!("is at {problem}"), LOCAL);
             }
             bounds_fit(tree, (bound, &at, count), bounds, deployment, problems);
+            if is_alone {
+                do_not_cross(tree, &at, with(bounds, bound, count), problems);
+            }
         }
     }
     let count = tree.value["bounds_schedule"].as_array().map_or(0, Vec::len);
@@ -49,12 +54,7 @@ fn item_fits(tree: &Tree, at: &str, bounds: Bounds, deployment: &Deployment, pro
     if item["min"].is_null() && item["max"].is_null() {
         problems.add(&tree.origin(at), "sets no bound", "give min or max");
     }
-    let both =
-        Bounds { min: number(&item["min"]).unwrap_or(bounds.min), max: number(&item["max"]).unwrap_or(bounds.max) };
-    if both.max < both.min {
-        let problem = format!("has {} tasks at least and {} at most", both.min, both.max);
-        problems.add(&tree.origin(at), problem, "keep min at or below max, or give both");
-    }
+    do_not_cross(tree, at, with(with(bounds, "min", &item["min"]), "max", &item["max"]), problems);
     for bound in ["min", "max"] {
         bounds_fit(tree, (bound, &format!("{at}/{bound}"), &item[bound]), bounds, deployment, problems);
     }
@@ -68,10 +68,24 @@ fn bounds_fit(
     deployment: &Deployment,
     problems: &mut Problems,
 ) {
-    let Some(count) = number(count) else { return };
-    let asked = if bound == "min" { Bounds { min: count, ..bounds } } else { Bounds { max: count, ..bounds } };
     let origin = tree.origin(at);
-    deployment.narrow_bounds(asked, [&origin, &origin], problems);
+    deployment.narrow_bounds(with(bounds, bound, count), [&origin, &origin], problems);
+}
+
+fn do_not_cross(tree: &Tree, at: &str, Bounds { min, max }: Bounds, problems: &mut Problems) {
+    if max < min {
+        let problem = format!("has {min} tasks at least and {max} at most");
+        problems.add(&tree.origin(at), problem, "keep the least at or below the most, or give both");
+    }
+}
+
+/// Bounds with one of them replaced, where there is a number for it.
+fn with(bounds: Bounds, bound: &str, count: &Value) -> Bounds {
+    match (bound, number(count)) {
+        ("min", Some(min)) => Bounds { min, ..bounds },
+        (_, Some(max)) => Bounds { max, ..bounds },
+        (_, None) => bounds,
+    }
 }
 
 fn number(value: &Value) -> Option<u32> {
@@ -135,7 +149,7 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_said_at_once_with_its_place() {
         let found = problems(json!({
-            "bounds_by_time": { "timezone": "Mars/Olympus", "min": { "24:00": 3 } },
+            "bounds_by_time": { "timezone": "Mars/Olympus", "min": { "24:00": 3, "8:00": 11 } },
             "bounds_schedule": [
                 { "from": "8", "to": "20:00", "timezone": "Europe/Atlantis", "min": 5 },
                 { "from": "08:00", "to": "2026-11-27T08:00:00Z", "max": 1 },
@@ -147,6 +161,7 @@ mod tests {
             [
                 "config.bounds_by_time.timezone",
                 "config.bounds_by_time.min.24:00",
+                "config.bounds_by_time.min.8:00",
                 "config.bounds_schedule[0].timezone",
                 "config.bounds_schedule[0].from",
                 "config.bounds_schedule[1].to",

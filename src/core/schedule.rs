@@ -54,10 +54,10 @@ pub struct BoundsByTime {
     #[schemars(with = "String")]
     pub timezone: Zone,
     /// The least tasks from each local time until the next one; before the first of a day, those of the first, as in the original.
-    #[schemars(with = "BTreeMap<String, u32>", length(max = 48))]
+    #[schemars(with = "BTreeMap<String, u32>", extend("maxProperties" = 48, "additionalProperties" = {"type": "integer", "minimum": 0, "maximum": 2_147_483_647}))]
     pub min: BTreeMap<LocalTime, u32>,
     /// The most tasks, likewise.
-    #[schemars(with = "BTreeMap<String, u32>", length(max = 48))]
+    #[schemars(with = "BTreeMap<String, u32>", extend("maxProperties" = 48, "additionalProperties" = {"type": "integer", "minimum": 0, "maximum": 2_147_483_647}))]
     pub max: BTreeMap<LocalTime, u32>,
 }
 
