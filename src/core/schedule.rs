@@ -144,7 +144,7 @@ impl BoundsByTime {
             let is_past = |(time, _): &(&LocalTime, &u32)| {
                 self.timezone.moment(today, **time).is_some_and(|moment| moment <= now)
             };
-            let last = times.iter().filter(is_past).next_back().or_else(|| times.iter().next());
+            let last = times.iter().rfind(is_past).or_else(|| times.iter().next());
             last.map_or(own, |(_, count)| *count)
         };
         Bounds { min: bound(&self.min, without.min), max: bound(&self.max, without.max) }
