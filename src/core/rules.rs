@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::behavior::ScalingBehavior;
 use super::budget::Budget;
 use super::combine::Combine;
 use super::policy::Policy;
 use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
+use super::schedule::{BoundsByTime, ScheduledBounds, bounds_at};
 
 /// How one service is decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +25,14 @@ pub struct Rules {
     /// The bounds that nothing leaves.
     #[serde(default)]
     pub bounds: Bounds,
+    /// Bounds by the time of day, in place of `bounds`.
+    #[serde(default)]
+    pub bounds_by_time: BoundsByTime,
+    /// Bounds for some time, in place of `bounds` and of those by the time of day, at most 64; of those in force at once the last one
+    /// counts, for the least and for the most tasks. Where the two cross, the most tasks count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub bounds_schedule: Vec<ScheduledBounds>,
     /// Quiet time after a scale-out before another one, in seconds, strictly: at exactly this age it still runs.
     /// Inside it a step counts from the count before, and a step of `scaling_step_count` tasks or more does not wait.
     #[serde(default = "two_minutes")]
@@ -44,6 +55,19 @@ pub struct Rules {
     #[serde(default = "ninety_nine_hundredths")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_remaining_fraction: f64,
+    /// How calmly the count follows what policies want, beside the cooldowns: windows, rates and tolerance for `scale_out` and
+    /// `scale_in`, as in the `behavior` of Kubernetes' HPA.
+    #[serde(default)]
+    pub behavior: ScalingBehavior,
+    /// Whether nothing is decided while other than the desired number of tasks run, as in Microscaling Engine. The bounds, and the first
+    /// task of a service without any, do not wait.
+    #[serde(default)]
+    pub wait_until_settled: bool,
+    /// How long that waits after the last change, or since another number runs, in seconds, 1 to 86,400; then decisions go on, since a
+    /// task that never starts must not hold the service. Ten minutes: a large image and a slow health check fit.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub settle_timeout_secs: u64,
     /// Which messages of a queue count: `backlog` those that wait, `combined` those that wait or are in flight.
     #[serde(default)]
     pub load: Load,
@@ -106,6 +130,11 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The bounds of a time, by the schedule.
+    pub fn bounds_at(&self, now: Timestamp) -> Bounds {
+        bounds_at(self.bounds, &self.bounds_by_time, &self.bounds_schedule, now)
+    }
+
     /// By what a source's load is multiplied before it is compared.
     pub fn weight(&self, source: &str) -> f64 {
         self.weights.get(source).copied().unwrap_or(1.0)
@@ -235,6 +264,10 @@ fn five() -> u32 {
 
 fn two_minutes() -> u64 {
     120
+}
+
+fn ten_minutes() -> u64 {
+    600
 }
 
 fn five_minutes() -> u64 {

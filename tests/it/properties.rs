@@ -11,6 +11,7 @@ use tidegate::core::{
 };
 use tidegate::error::ErrorKind;
 
+use crate::behavior::any_behavior;
 use crate::support::{decide_at, noon, noon_plus, rules, seen, unreadable, waiting};
 
 fn thresholds() -> impl Strategy<Value = Threshold> {
@@ -122,6 +123,8 @@ prop_compose! {
         (wake_above, sleep_part) in (0.0..50.0_f64, 0.0..=1.0_f64),
         (stuck_secs, probe_secs) in (0..900_u64, 1..400_u64),
         first_in_secs in 0..200_u64,
+        behavior in prop_oneof![3 => Just(Default::default()), 1 => any_behavior()],
+        wait_until_settled in prop::bool::weighted(0.1),
     ) -> Rules {
         Rules {
             confirm_zero: ConfirmZero { readings, secs: zero_secs },
@@ -130,6 +133,8 @@ prop_compose! {
             scale_to_zero: ScaleToZero { wake_above, sleep_at: wake_above * sleep_part },
             breaker: Breaker { stuck_secs, probe_secs },
             first_scale_in_after_secs: first_in_secs,
+            behavior,
+            wait_until_settled,
             scale_out_cooldown_secs: out_secs,
             scale_in_cooldown_secs: in_secs,
             priority_override: [PriorityOverride::Step, PriorityOverride::Always, PriorityOverride::Never][which],
@@ -343,6 +348,8 @@ proptest! {
         later in 0.0..400.0_f64,
     ) {
         prop_assume!(rules.priority_override != PriorityOverride::Always);
+        // Rates and windows answer one load in several changes.
+        let rules = Rules { behavior: Default::default(), ..rules };
         let (first, state) = decide(&rules, &seen, &Past::Known(state), noon());
         let cooldown = match first.direction() {
             Some(_) => rules.scale_out_cooldown_secs.min(rules.scale_in_cooldown_secs),
@@ -467,8 +474,8 @@ proptest! {
 
     #[test]
     fn the_same_load_leads_to_one_count(rules in any_rules(), mut seen in any_seen(), backlog in 0..3000_u64) {
-        // Small bounds and no cooldown, so that every policy gets there; no alert, which asks again and again.
-        let mut rules = Rules { scale_out_cooldown_secs: 0, scale_in_cooldown_secs: 0, first_scale_in_after_secs: 0, drain_first: false, ..rules };
+        // Small bounds, no cooldown, no window and no rate, so that every policy gets there; no alert, which asks again and again.
+        let mut rules = Rules { scale_out_cooldown_secs: 0, scale_in_cooldown_secs: 0, first_scale_in_after_secs: 0, drain_first: false, behavior: Default::default(), ..rules };
         rules.bounds.max = rules.bounds.min + 30;
         (seen.samples, seen.alert, seen.status.rolling_out) = (vec![waiting("queue", backlog)], None, false);
         seen.status.running = seen.status.desired;
@@ -504,6 +511,8 @@ proptest! {
         let confirm_zero = ConfirmZero { readings: 1, secs: 0 };
         let mut rules = Rules { policies, combine, confirm_zero, drain_first: false, min_remaining_fraction: 0.0, ..rules };
         rules.pause = Some(Pause::Hold(Held::Out));
+        // A window is of the ticks that there are, and has tests of its own.
+        rules.behavior = Default::default();
         (rules.bounds, rules.first_scale_in_after_secs) = (Bounds { min: 0, max: 100 }, 0);
         (rules.scale_out_cooldown_secs, rules.scale_in_cooldown_secs) = (0, 0);
         // The first tick that scales in, with the ticks that fail or without them.
