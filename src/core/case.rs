@@ -3,6 +3,7 @@
 //! Here are its beginning, what earlier ticks left, and its end; [`proposals`] has what policies want, and [`limits`] and [`safety`] have
 //! the guards between.
 
+mod behavior;
 mod limits;
 mod proposals;
 mod safety;
@@ -36,6 +37,8 @@ pub(super) struct Case<'a> {
     loads: Vec<(&'a str, f64)>,
     brakes: Vec<(&'a Brake, f64)>,
     all_read: bool,
+    /// Whether a policy proposed a count for what was read now.
+    is_proposed: bool,
     /// Whether one task more is asked for although others have not arrived.
     probes: bool,
     /// Whether the configuration orders a scale-in although nothing can be read.
@@ -70,6 +73,7 @@ impl<'a> Case<'a> {
             loads: Vec::new(),
             brakes: Vec::new(),
             all_read: true,
+            is_proposed: false,
             probes: false,
             is_ordered_in: false,
             reasons,
@@ -82,6 +86,7 @@ impl<'a> Case<'a> {
         // Whichever it is, the count that was left before it is no longer to be expected.
         self.state.count = None;
         if self.current == intent.to {
+            self.state.note_change(&intent);
             self.state.count_readings_anew();
             self.reasons.push(Reason::IntentConfirmed { to: intent.to });
         } else if self.current != intent.from {
@@ -125,6 +130,7 @@ impl<'a> Case<'a> {
             None => {}
         }
         if from != to {
+            self.tidy_changes();
             self.note_answered_alert();
         }
         if self.probes && from < to {

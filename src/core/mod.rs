@@ -2,10 +2,12 @@
 //!
 //! Total and deterministic: no clock, environment, log, SDK type, async or feature flag. A test holds this line.
 
+mod behavior;
 pub mod budget;
 mod case;
 mod combine;
 mod decision;
+mod history;
 mod observation;
 mod policy;
 mod reason;
@@ -18,8 +20,10 @@ use jiff::Timestamp;
 use case::Case;
 pub use case::load_of;
 
+pub use behavior::{RatePolicy, RateType, ScalingBehavior, ScalingRules, SelectPolicy};
 pub use combine::Combine;
 pub use decision::{Decision, Direction};
+pub use history::{Change, Recommendation, Wanted};
 pub use observation::{
     Alert, Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, TargetStatus,
     Unreadable,
@@ -36,14 +40,19 @@ pub use state::{Action, BrakeLoad, Failing, Intent, LastLoad, Past, Shortfall, S
 /// Decides one service: what to set, why, and what to remember.
 ///
 /// The guards speak in this order, each on what the one before left, and each that changes or refuses something leaves
-/// a reason. The returned state holds the change as announced ([`State::pending`]); saving it before acting is the caller's part.
+/// a reason. `behavior` speaks before the cooldowns, which wait with what its windows and rates leave; a count that is ordered by a
+/// pause or by the bounds waits for none of them, and counts as a change of its period. The returned state holds the change as announced ([`State::pending`]); saving it before acting is the caller's part.
 pub fn decide(rules: &Rules, seen: &Observation, past: &Past, now: Timestamp) -> (Decision, State) {
     let mut case = Case::open(rules, seen, past, now);
     case.recognize_announced_change();
     case.notice_what_others_changed();
     case.let_policies_propose();
     case.fall_back_when_nothing_is_read();
+    case.tolerate_small_differences();
+    case.stabilize();
+    case.wait_until_settled();
     case.wake_and_sleep();
+    case.limit_rates();
     case.keep_fraction_on_scale_in();
     case.keep_busy_tasks();
     case.hold_scale_in_during_deployment();

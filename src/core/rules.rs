@@ -7,6 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::behavior::ScalingBehavior;
 use super::combine::Combine;
 use super::policy::Policy;
 use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
@@ -43,6 +44,19 @@ pub struct Rules {
     #[serde(default = "ninety_nine_hundredths")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_remaining_fraction: f64,
+    /// How calmly the count follows what policies want, beside the cooldowns: windows, rates and tolerance for `scale_out` and
+    /// `scale_in`, as in the `behavior` of Kubernetes' HPA.
+    #[serde(default)]
+    pub behavior: ScalingBehavior,
+    /// Whether nothing is decided while other than the desired number of tasks run, as in Microscaling Engine. The bounds, and the first
+    /// task of a service without any, do not wait.
+    #[serde(default)]
+    pub wait_until_settled: bool,
+    /// How long that waits after the last change, or since another number runs, in seconds, 1 to 86,400; then decisions go on, since a
+    /// task that never starts must not hold the service. Ten minutes: a large image and a slow health check fit.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub settle_timeout_secs: u64,
     /// Which messages of a queue count: `backlog` those that wait, `combined` those that wait or are in flight.
     #[serde(default)]
     pub load: Load,
@@ -230,6 +244,10 @@ fn five() -> u32 {
 
 fn two_minutes() -> u64 {
     120
+}
+
+fn ten_minutes() -> u64 {
+    600
 }
 
 fn five_minutes() -> u64 {

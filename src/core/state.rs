@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::history::{Change, Wanted};
 use super::observation::Unreadable;
 use super::policy::Memory;
 
@@ -45,6 +46,15 @@ pub struct State {
     /// What policies remember, by the policy's place in the list and the load's name: `0/orders`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<String, Memory>,
+    /// The counts that were wanted, kept where `behavior` has a window.
+    #[serde(default, skip_serializing_if = "Wanted::is_empty")]
+    pub wanted: Wanted,
+    /// The changes that were made, oldest first, at most 64; kept where `behavior` has a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<Change>>,
+    /// Since when other than the desired number of tasks run, kept where that is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Timestamp>,
 }
 
 /// A source that reads zero.
@@ -166,13 +176,23 @@ impl State {
             shortfall: None,
             brake_loads: BTreeMap::new(),
             policies: BTreeMap::new(),
+            wanted: Wanted::default(),
+            changes: None,
+            unsettled: None,
         }
     }
 
     /// Records that the announced change was made.
     pub fn confirm(&mut self) {
-        self.pending = None;
+        if let Some(intent) = self.pending.take() {
+            self.note_change(&intent);
+        }
         self.count_readings_anew();
+    }
+
+    /// Counts a change that was made among those of its period.
+    pub(super) fn note_change(&mut self, made: &Intent) {
+        self.changes.iter_mut().for_each(|changes| changes.push(Change::new(made.at, made.from, made.to)));
     }
 
     /// Forgets the readings that a change answered.
@@ -183,8 +203,8 @@ impl State {
     /// The same, of a decision that was not carried out: cooldowns run as if it had been, and the count is what it was.
     #[must_use]
     pub fn without_the_change(mut self, current: u32) -> Self {
-        if self.pending.is_some() {
-            self.confirm();
+        if self.pending.take().is_some() {
+            self.count_readings_anew();
         }
         self.count = Some(current);
         self
@@ -221,7 +241,9 @@ impl State {
         let shortfall =
             self.shortfall.iter_mut().flat_map(|short| [&mut short.since].into_iter().chain(&mut short.probed));
         let policies = self.policies.values_mut().flat_map(Memory::times);
+        let behavior = self.wanted.times().chain(self.changes.iter_mut().flatten().flat_map(Change::times));
         let others = policies.chain(intents).chain(zeros).chain(loads).chain(brakes).chain(failing).chain(shortfall);
+        let others = others.chain(behavior).chain(&mut self.unsettled);
         let mut farthest = None;
         for at in actions.chain(others).chain([&mut self.since]) {
             let ahead = at.duration_since(now);

@@ -31,7 +31,9 @@ impl<'a> Case<'a> {
         self.note_policy_formulas();
         self.keep_memories();
         // No proposal, no change: a service without a readable source stays where it is.
-        self.wanted = self.propose(&self.loads.clone()).unwrap_or(self.current);
+        let proposed = self.propose(&self.loads.clone());
+        self.is_proposed = proposed.is_some();
+        self.wanted = proposed.unwrap_or(self.current);
         if !self.all_read {
             self.state.policies.retain(|_, memory| !memory.is_low_run());
         }
