@@ -64,9 +64,19 @@ pub fn play(
     workload: &Workload,
     model: &Model,
     seed: u64,
+    watch: impl FnMut(Moment),
+) -> Outcome {
+    play_with(Controller::new(contender, workload, model, seed), contender, workload, model, seed, watch)
+}
+
+fn play_with(
+    mut controller: Controller<'_>,
+    contender: &Contender,
+    workload: &Workload,
+    model: &Model,
+    seed: u64,
     mut watch: impl FnMut(Moment),
 ) -> Outcome {
-    let mut controller = Controller::new(contender, workload, model, seed);
     let mut world = World::new(workload, model, controller.first_count(), seed);
     let mut view = View::new(contender, model, seed);
     let (end, interval) = (workload.duration(), contender.interval_secs.max(0.1));

@@ -11,7 +11,7 @@ use super::view::Reading as Seen;
 use super::workload::Workload;
 use super::world::World;
 use crate::core::{
-    Amount, Answer, Computed, Direction, Observation, Past, Protected, QueueDepth, Reading, Rules, Sample,
+    Amount, Answer, Computed, Direction, Observation, Past, Protected, QueueDepth, Reading, Rules, Sample, State,
     TargetStatus, Unreadable, decide,
 };
 use crate::error::ErrorKind;
@@ -35,6 +35,8 @@ pub(super) struct Controller<'a> {
     seen: Observation,
     formulas: Formulas,
     foresight: Option<Foresight>,
+    #[cfg(test)]
+    is_stored: bool,
 }
 
 /// What formulas gave, by the reading. Production gives each evaluation a thread and a deadline, and there is only one source here.
@@ -70,6 +72,8 @@ impl<'a> Controller<'a> {
             seen: Observation { samples, status, protected, formula, policy_formulas, alert, scheduled_for },
             formulas: Formulas { are_used, known: HashMap::new() },
             foresight,
+            #[cfg(test)]
+            is_stored: false,
         }
     }
 
@@ -107,8 +111,28 @@ impl<'a> Controller<'a> {
         if decision.direction().is_some() {
             state.confirm();
         }
-        self.past = Past::Known(state);
+        self.past = Past::Known(self.stored(state));
         decision.desired
+    }
+
+    #[cfg(not(test))]
+    fn stored(&self, state: State) -> State {
+        state
+    }
+
+    /// As the store would give it back.
+    #[cfg(test)]
+    fn stored(&self, state: State) -> State {
+        if !self.is_stored {
+            return state;
+        }
+        let text = serde_json::to_string(&state).expect("a state can be written");
+        serde_json::from_str(&text).expect("what was written can be read")
+    }
+
+    #[cfg(test)]
+    pub fn store_between_ticks(&mut self) {
+        self.is_stored = true;
     }
 }
 

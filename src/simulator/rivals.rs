@@ -24,7 +24,22 @@ pub const RIVALS: &[Rival] = &[
         about: "KEDA's aws-sqs-queue and Kubernetes' HPA with their defaults: 5 messages a task, those in flight counted",
         interval_secs: 15.0,
         metrics: Metrics::Direct,
-        rules: |_| json!({ "policies": [{ "type": "target", "target": 5 }], "load": "combined" }),
+        rules: |_| {
+            json!({
+                "policies": [{ "type": "target", "target": 5 }],
+                "load": "combined",
+                "behavior": {
+                    "scale_out": { "policies": [
+                        { "type": "percent", "value": 100, "period_secs": 15 },
+                        { "type": "tasks", "value": 4, "period_secs": 15 },
+                    ] },
+                    "scale_in": {
+                        "stabilization_window_secs": 300,
+                        "policies": [{ "type": "percent", "value": 100, "period_secs": 15 }],
+                    },
+                },
+            })
+        },
     },
     Rival {
         name: "stepscale",
@@ -59,6 +74,8 @@ pub const RIVALS: &[Rival] = &[
                 }],
                 "scale_out_cooldown_secs": 60,
                 "scale_in_cooldown_secs": 300,
+                // Five points of a minute in a row.
+                "behavior": { "scale_in": { "stabilization_window_secs": 240 } },
                 "priority_override": "never",
             })
         },
@@ -74,6 +91,11 @@ pub const RIVALS: &[Rival] = &[
                 "policies": [{ "type": "target", "target": target, "scale_out_tolerance": 0 }],
                 "scale_out_cooldown_secs": 300,
                 "scale_in_cooldown_secs": 300,
+                // The alarms that target tracking makes: 3 points of a minute in a row, and 15.
+                "behavior": {
+                    "scale_out": { "stabilization_window_secs": 120 },
+                    "scale_in": { "stabilization_window_secs": 840 },
+                },
                 "priority_override": "never",
             })
         },

@@ -173,6 +173,13 @@ impl<'a> World<'a> {
         }
     }
 
+    /// A message that arrives now.
+    #[cfg(test)]
+    pub fn take_in(&mut self, now: f64, service: f64) {
+        self.measures.arrived(now, service);
+        self.deliver(Message { arrived: now, service, is_poison: false }, now);
+    }
+
     /// A message can be received.
     fn deliver(&mut self, message: Message, now: f64) {
         self.waiting.push_back(message);

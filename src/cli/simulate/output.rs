@@ -1,0 +1,135 @@
+//! How runs are shown.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::pretty;
+use crate::error::{Error, ErrorKind, Result};
+use crate::simulator::{Moment, Outcome, Row, Spread};
+
+/// How many lines of a timeline are shown.
+const LINES: usize = 40;
+
+/// The widest bar of a timeline, in characters.
+const WIDEST: f64 = 40.0;
+
+type Number = fn(&Outcome) -> f64;
+
+/// The columns of a comparison: heading, decimals and number.
+const COLUMNS: &[(&str, usize, Number)] = &[
+    ("late %", 2, |run| run.late_percent),
+    ("cost x", 2, |run| run.cost_ratio),
+    ("p50 s", 1, |run| run.wait_p50_secs),
+    ("p95 s", 1, |run| run.wait_p95_secs),
+    ("p99 s", 1, |run| run.wait_p99_secs),
+    ("task-h", 1, |run| run.task_hours),
+    ("acts/h", 1, |run| run.actions_per_hour),
+    ("turns/h", 1, |run| run.reversals_per_hour),
+    ("killed", 0, |run| run.killed as f64),
+    ("peak", 0, |run| f64::from(run.peak_tasks)),
+];
+
+/// How many of them are shown with their standard deviation.
+const WITH_SPREAD: usize = 2;
+
+/// A timeline with what came of it.
+pub(super) fn timeline(policy: &str, workload: &str, moments: &[Moment], outcome: &Outcome) -> String {
+    let mut text = format!("{policy} on {workload}\n\n    time  arrived  waiting  in flight  tasks  running  late\n");
+    let most = moments.iter().map(|moment| moment.desired).max().unwrap_or(1).max(1);
+    for part in moments.chunks(moments.len().div_ceil(LINES).max(1)) {
+        let Some(last) = part.last() else { continue };
+        let (arrived, late): (u64, u64) = (part.iter().map(|it| it.arrived).sum(), part.iter().map(|it| it.late).sum());
+        let bar = "#".repeat((WIDEST * f64::from(last.desired) / f64::from(most)).round() as usize);
+        let Moment { at_secs, waiting, in_flight, desired, running, .. } = last;
+        let line = format!("{arrived:7}  {waiting:7}  {in_flight:9}  {desired:5}  {running:7}  {late:4}  {bar}");
+        let _ = writeln!(text, "{:>8}  {line}", clock(*at_secs));
+    }
+    let _ = write!(
+        text,
+        "\n{:.2} % late; waits p50 {:.1} s, p95 {:.1} s, p99 {:.1} s; {:.1} task-hours, {:.2} x the least; {:.1} changes and {:.1} turns an \
+         hour; {} messages killed at work; {} arrived, {} done",
+        outcome.late_percent,
+        outcome.wait_p50_secs,
+        outcome.wait_p95_secs,
+        outcome.wait_p99_secs,
+        outcome.task_hours,
+        outcome.cost_ratio,
+        outcome.actions_per_hour,
+        outcome.reversals_per_hour,
+        outcome.killed,
+        outcome.arrived,
+        outcome.done,
+    );
+    text
+}
+
+fn clock(secs: f64) -> String {
+    let minutes = (secs / 60.0) as u64;
+    format!("{}:{:02}:{:02}", minutes / 60, minutes % 60, secs as u64 % 60)
+}
+
+/// One table for each workload, in their order.
+pub(super) fn table(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for part in rows.chunk_by(|one, other| one.workload == other.workload) {
+        let seeds = part[0].runs.len();
+        let widest = part.iter().map(|row| row.policy.len()).max().unwrap_or(0);
+        let _ = write!(text, "{} ({seeds} seeds)\n{:widest$}", part[0].workload, "");
+        for (place, (heading, ..)) in COLUMNS.iter().enumerate() {
+            let width = if place < WITH_SPREAD { 14 } else { 9 };
+            let _ = write!(text, "{heading:>width$}");
+        }
+        text.push('\n');
+        for row in part {
+            let _ = write!(text, "{:widest$}", row.policy);
+            for (place, (_, decimals, number)) in COLUMNS.iter().enumerate() {
+                let Spread { mean, sd } = row.spread(number);
+                let _ = match place < WITH_SPREAD {
+                    true => write!(text, "{mean:>8.decimals$} ±{sd:>4.decimals$}"),
+                    false => write!(text, "{mean:>9.decimals$}"),
+                };
+            }
+            text.push('\n');
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Means and standard deviations of all numbers.
+pub(super) fn table_as_csv(rows: &[Row]) -> Result<String> {
+    let headings = COLUMNS.iter().flat_map(|(heading, ..)| [(*heading).to_owned(), format!("{heading} sd")]);
+    let mut lines = vec![["workload", "policy"].map(str::to_owned).into_iter().chain(headings).collect::<Vec<_>>()];
+    for row in rows {
+        let spreads = COLUMNS.iter().map(|(_, _, number)| row.spread(number));
+        let numbers = spreads.flat_map(|Spread { mean, sd }| [mean.to_string(), sd.to_string()]);
+        lines.push([row.workload.clone(), row.policy.clone()].into_iter().chain(numbers).collect());
+    }
+    csv(&lines)
+}
+
+/// Every run, with means.
+pub(super) fn rows_as_json(rows: &[Row]) -> Result<String> {
+    let rows = rows.iter().map(|row| {
+        let (late, cost) = (row.spread(|run| run.late_percent), row.spread(|run| run.cost_ratio));
+        json!({ "workload": row.workload, "policy": row.policy, "late_percent": late, "cost_ratio": cost, "runs": row.runs })
+    });
+    pretty(&rows.collect())
+}
+
+pub(super) fn run_as_json(moments: &[Moment], outcome: &Outcome) -> Result<String> {
+    pretty(&json!({ "outcome": outcome, "timeline": moments }))
+}
+
+/// Values by lines, with the names of their fields where they have some.
+pub(super) fn csv<T: Serialize>(lines: &[T]) -> Result<String> {
+    let failed = |error: String| Error::new(ErrorKind::Bug, "printing", error);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for line in lines {
+        writer.serialize(line).map_err(|error| failed(error.to_string()))?;
+    }
+    let bytes = writer.into_inner().map_err(|error| failed(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| failed(error.to_string()))
+}
