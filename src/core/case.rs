@@ -6,6 +6,7 @@
 mod limits;
 mod proposals;
 mod safety;
+mod work;
 
 use jiff::{SignedDuration, Timestamp};
 
