@@ -4,7 +4,7 @@ use super::{Case, Combine, Computed, Direction, ErrorKind, Observation, Reason, 
 use crate::core::policy::{AlertStep, Policy, Proposal, Situation};
 
 /// A proposal with its policy and the name and number of the load.
-type Proposed<'a> = (&'a Policy, String, f64, Proposal);
+pub(super) type Proposed<'a> = (&'a Policy, String, f64, Proposal);
 
 impl<'a> Case<'a> {
     /// Asks every policy about every load; the largest proposal wins.
@@ -41,7 +41,7 @@ impl<'a> Case<'a> {
 
     pub(super) fn propose(&mut self, loads: &[(&str, f64)]) -> Option<u32> {
         let mut proposals = self.proposals_for_loads(loads);
-        proposals.extend(self.proposals_for_all());
+        proposals.extend(self.proposals_for_all(loads));
         let base = self.base();
         if base < self.current && proposals.iter().any(|(.., proposal)| proposal.because.is_step_out()) {
             self.reasons.push(Reason::CooldownCredit { base });
@@ -68,7 +68,7 @@ impl<'a> Case<'a> {
     }
 
     /// What is proposed once, whatever the number of loads: for all of them together, and for an alert.
-    fn proposals_for_all(&mut self) -> Vec<Proposed<'a>> {
+    fn proposals_for_all(&mut self, loads: &[(&str, f64)]) -> Vec<Proposed<'a>> {
         let (rules, seen) = (self.rules, self.seen);
         let mut proposals = Vec::new();
         for (place, policy) in rules.policies.iter().enumerate() {
@@ -80,6 +80,9 @@ impl<'a> Case<'a> {
             };
             let source = if matches!(policy, Policy::Band(_)) { "count" } else { "alert" };
             proposals.extend(proposal.map(|proposal| self.note((policy, source.to_owned(), count, proposal))));
+            if let Policy::DrainTime(drain) = policy {
+                proposals.extend(self.drain(place, policy, drain, loads));
+            }
         }
         proposals
     }
@@ -109,12 +112,12 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn situation(&self, load: f64) -> Situation {
+    pub(super) fn situation(&self, load: f64) -> Situation {
         let (current, base, running) = (self.current, self.base(), self.seen.status.running);
         Situation { load, current, base, running, bounds: self.rules.bounds }
     }
 
-    fn note(&mut self, (policy, source, load, proposal): Proposed<'a>) -> Proposed<'a> {
+    pub(super) fn note(&mut self, (policy, source, load, proposal): Proposed<'a>) -> Proposed<'a> {
         self.reasons.push(Reason::Proposed {
             policy: policy.name().to_owned(),
             source: source.clone(),
@@ -129,7 +132,8 @@ impl<'a> Case<'a> {
     fn keep_memories(&mut self) {
         let (rules, seen) = (self.rules, self.seen);
         let is_load = |name: &str| {
-            ["sum", "mean", "formula", "alert"].contains(&name) || seen.samples.iter().any(|it| it.source == name)
+            ["sum", "mean", "formula", "alert", "work"].contains(&name)
+                || seen.samples.iter().any(|it| it.source == name)
         };
         let is_policy = |place: &str| {
             let policy = place.parse().ok().and_then(|place: usize| rules.policies.get(place));
@@ -165,7 +169,7 @@ impl<'a> Case<'a> {
     }
 
     /// The loads to compare, by name.
-    fn combined(&self, loads: &[(&str, f64)]) -> Vec<(String, f64)> {
+    pub(super) fn combined(&self, loads: &[(&str, f64)]) -> Vec<(String, f64)> {
         match (&self.rules.combine, &self.seen.formula) {
             (Combine::Formula(_), Some(Computed::Value(load))) => vec![("formula".to_owned(), load.get())],
             (Combine::Formula(_), _) => Vec::new(),

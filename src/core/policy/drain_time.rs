@@ -1,0 +1,202 @@
+//! A promise about waiting: work waits at most so long. It learns the arrival rate, and how long a task works on a message.
+//!
+//! The busy tasks say how much arrives, whatever a message takes, since messages in flight are the arrival rate times the
+//! service time (Little's law); what waits is drained in time for the promise, counting the tasks that are already on their way.
+//! `docs/policies/drain_time.md` has the formulas and what they were measured to do.
+
+mod estimate;
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Because, Memory, Proposal, Situation};
+pub use estimate::Estimate;
+
+/// Holds a promise: work waits at most so long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainTime {
+    /// How long work may wait before a task takes it, in seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub target_wait_secs: u32,
+    /// How long a task works on one message, in seconds, above 0: where learning starts. Rather too long than too short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64", range(min = 0.001, max = 86_400.0))]
+    pub service_secs: Option<f64>,
+    /// How many messages one task works on at once; `in_flight_per_task` where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 1_000_000))]
+    pub concurrency: Option<u32>,
+    /// How long a task takes from being asked for to its first message, in seconds.
+    #[serde(default = "one_minute")]
+    #[schemars(range(max = 3_600))]
+    pub lead_secs: u32,
+    /// How many standard deviations of the arrival rate there are tasks for beyond its mean. More costs more and is late less.
+    #[serde(default = "half")]
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub headroom: f64,
+    /// For how long the largest wanted count is kept, and how much time is at least between two scale-ins, in seconds. About what
+    /// starting a task costs.
+    #[serde(default = "one_minute")]
+    #[schemars(range(max = 3_600))]
+    pub hold_secs: u32,
+}
+
+fn one_minute() -> u32 {
+    60
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+/// The work of a service in one tick.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// What waits: finite, at least 0.
+    pub waiting: f64,
+    /// What is being worked on, where every source can tell it.
+    pub in_flight: Option<f64>,
+    /// When that was so.
+    pub at: Timestamp,
+    /// Whether all of it was read.
+    pub part: Part,
+    /// How many messages one task works on at once.
+    pub in_flight_per_task: u32,
+    /// When tasks were last removed.
+    pub last_in: Option<Timestamp>,
+}
+
+/// How much of the work was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Some source could not be read.
+    Some,
+}
+
+/// What there is to work on, and the tasks that do, as numbers.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    waiting: f64,
+    in_flight: f64,
+    /// Tasks that run and stay.
+    running: f64,
+    /// Tasks that are asked for and do not run yet.
+    coming: f64,
+    /// Messages at work when every running task is busy.
+    slots: f64,
+    concurrency: f64,
+}
+
+/// Loads beyond this count as this, so that whatever is multiplied stays finite.
+const LARGEST: f64 = 1e15;
+
+/// Without a number of messages in flight, tasks in front of an empty queue count as busy to this part: a little less than all, so that
+/// tasks go until something waits.
+const BUSY_WITHOUT_BACKLOG: f64 = 0.85;
+
+impl DrainTime {
+    pub(in crate::core) fn propose(
+        &self,
+        work: &Work,
+        situation: Situation,
+        memory: Option<&Memory>,
+        now: Timestamp,
+    ) -> (Proposal, Option<Memory>) {
+        let look = self.look(work, situation);
+        let known = match memory {
+            Some(Memory::Estimate(estimate)) => Some(estimate.clone()),
+            _ => None,
+        };
+        let at = work.at.min(now);
+        let mut estimate = match (known, work.part) {
+            (Some(estimate), Part::Some) => estimate,
+            (Some(estimate), Part::Whole) => estimate.follow(&look, situation.current, at),
+            (None, _) => Estimate::begin(&look, self.first_service_secs(), situation.current, at),
+        };
+        let (needs, backlog) = self.needs(&look, &estimate);
+        let most = match work.part {
+            Part::Whole => estimate.hold(needs, self.hold_secs),
+            Part::Some => u32::MAX,
+        };
+        let wants = self.settle(needs, most, &look, situation, work, &estimate, now);
+        let because = Because::Drain {
+            arrivals_per_sec: shown(estimate.rate()),
+            deviation: shown(estimate.deviation()),
+            service_secs: shown(estimate.service_secs()),
+            predicted_backlog: shown(backlog),
+            needs,
+        };
+        (Proposal { wants, because }, Some(Memory::Estimate(estimate)))
+    }
+
+    fn first_service_secs(&self) -> f64 {
+        self.service_secs.unwrap_or(f64::from(self.target_wait_secs) / 4.0)
+    }
+
+    fn look(&self, work: &Work, situation: Situation) -> Look {
+        let Situation { current, running, .. } = situation;
+        let concurrency = f64::from(self.concurrency.unwrap_or(work.in_flight_per_task).max(1));
+        let slots = concurrency * f64::from(running);
+        let waiting = work.waiting.min(LARGEST);
+        let in_flight = match work.in_flight {
+            // More than the tasks can hold is what nobody works on: poison, or of tasks that are gone.
+            Some(in_flight) => in_flight.min(slots),
+            None if 0.0 < waiting => slots,
+            None => slots * BUSY_WITHOUT_BACKLOG,
+        };
+        Look {
+            waiting,
+            in_flight,
+            running: f64::from(running.min(current)),
+            coming: f64::from(current.saturating_sub(running)),
+            slots,
+            concurrency,
+        }
+    }
+
+    /// How many tasks there have to be, and the backlog when a task that is asked for now is ready.
+    fn needs(&self, look: &Look, estimate: &Estimate) -> (u32, f64) {
+        let (wait, lead) = (f64::from(self.target_wait_secs), f64::from(self.lead_secs));
+        let (rate, of_one) = (estimate.rate(), look.concurrency / estimate.service_secs());
+        let done = of_one * lead * (look.running + look.coming / 2.0);
+        let backlog = (look.waiting + rate * lead - done).max(0.0);
+        let excess = backlog - 0.2 * wait * rate;
+        let correction = if 0.0 < excess { excess / (wait / 3.0).clamp(10.0, 60.0) } else { excess / 300.0 };
+        let needed = (rate + self.headroom * estimate.deviation() + correction) / of_one;
+        (needed.ceil().max(0.0) as u32, backlog)
+    }
+
+    /// Out at once, but only where something waits; in when nothing more was wanted for a while, and not by more than half.
+    fn settle(
+        &self,
+        needs: u32,
+        most: u32,
+        look: &Look,
+        situation: Situation,
+        work: &Work,
+        estimate: &Estimate,
+        now: Timestamp,
+    ) -> u32 {
+        let current = situation.current;
+        let a_second_of_work = look.slots / estimate.service_secs();
+        match () {
+            () if current < needs && a_second_of_work < look.waiting => needs,
+            () if most < current && self.may_scale_in(work, now) => most.max(current - current / 2),
+            () => current,
+        }
+    }
+
+    fn may_scale_in(&self, work: &Work, now: Timestamp) -> bool {
+        let hold = SignedDuration::from_secs(i64::from(self.hold_secs));
+        work.last_in.is_none_or(|last| hold <= now.duration_since(last))
+    }
+}
+
+/// A number as reasons have it: three digits behind the point.
+fn shown(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
