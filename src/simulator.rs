@@ -28,7 +28,7 @@ pub use contender::{Contender, Metrics, Strategy};
 pub use measures::Outcome;
 pub use model::{Model, Service, Shape};
 pub use rivals::{RIVALS, Rival};
-pub use workload::{PRESETS, TRACES, Window, Workload};
+pub use workload::{PRESETS, SHAPES, TRACES, Window, Workload};
 
 use controller::Controller;
 use view::View;
@@ -51,6 +51,14 @@ pub struct Moment {
     pub running: u32,
     /// Messages since the moment before that had waited longer than promised.
     pub late: u64,
+}
+
+impl Moment {
+    /// A later moment, with what happened since the one before this one.
+    #[must_use]
+    pub fn until(self, later: Self) -> Self {
+        Self { arrived: self.arrived + later.arrived, late: self.late + later.late, ..later }
+    }
 }
 
 /// Plays a contender on a workload.

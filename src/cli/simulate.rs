@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::read_json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::simulator::{
-    Contender, Game, Model, PRESETS, Plan, Service, Shape, Strategy, TRACES, Workload, compare, play,
+    Contender, Game, Model, Moment, PRESETS, Plan, SHAPES, Service, Shape, Strategy, TRACES, Workload, compare, play,
 };
 
 /// The service time of a workload from a file, in seconds, where nothing is said.
@@ -111,8 +111,16 @@ impl Simulate {
         let workload = workload(&self.workload, &self.world)?;
         let model = self.world.model(&workload)?;
         let contender = self.world.contender(&self.policy, &model)?;
-        let mut moments = Vec::new();
-        let outcome = play(&contender, &workload, &model, self.seed, |moment| moments.push(moment));
+        let ticks = workload.duration() / contender.interval_secs;
+        let together = if self.format == Format::Table { (ticks / output::LINES).ceil() as u64 } else { 1 };
+        let (mut moments, mut seen): (Vec<Moment>, u64) = (Vec::new(), 0);
+        let outcome = play(&contender, &workload, &model, self.seed, |moment| {
+            match moments.last_mut() {
+                Some(last) if !seen.is_multiple_of(together) => *last = last.until(moment),
+                _ => moments.push(moment),
+            }
+            seen += 1;
+        });
         match self.format {
             Format::Table => Ok(output::timeline(&contender.name, &workload.name, &moments, &outcome)),
             Format::Csv => output::csv(&moments),
@@ -192,16 +200,12 @@ impl World {
 }
 
 fn workloads(given: &[String]) -> Vec<String> {
-    let names = |are_traces: bool| {
-        let all = PRESETS.iter().map(|preset| preset.name);
-        all.filter(|name| TRACES.contains(name) == are_traces).map(str::to_owned).collect()
-    };
-    let each = given.iter().map(|name| match name.as_str() {
-        "traces" => names(true),
-        "shapes" => names(false),
-        _ => vec![name.clone()],
+    let each = given.iter().flat_map(|name| match name.as_str() {
+        "traces" => TRACES.to_vec(),
+        "shapes" => SHAPES.to_vec(),
+        name => vec![name],
     });
-    each.collect::<Vec<_>>().concat()
+    each.map(str::to_owned).collect()
 }
 
 fn workload(name: &str, world: &World) -> Result<Workload> {
@@ -214,4 +218,71 @@ fn workload(name: &str, world: &World) -> Result<Workload> {
         failed(format!("is neither one of {known} nor a file that can be read: {error}"))
     })?;
     Workload::from_csv(name, &text, world.service_secs.unwrap_or(SERVICE_SECS))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    enum Line {
+        Simulate(Simulate),
+        Compare(Compare),
+    }
+
+    fn run(line: &str) -> Result<String> {
+        match Line::try_parse_from(line.split_whitespace()).expect("the line can be read") {
+            Line::Simulate(it) => it.run(),
+            Line::Compare(it) => it.run(),
+        }
+    }
+
+    #[test]
+    fn a_configuration_of_ones_own_takes_part_with_a_workload_of_ones_own() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("it can be written");
+            path.display().to_string()
+        };
+        let rules =
+            file("rules.yaml", "policies: [{type: threshold, scale_out_threshold: 50}]\nbounds: {min: 2, max: 20}\n");
+        let short = file("short.json", r#"{"min_tasks": 3, "max_tasks": 30}"#);
+        let work = file("work.csv", &"20\n".repeat(1200));
+        let answer = run(&format!("x compare --policy {rules},{short},keda --workload {work} --seeds 2 --format json"));
+        let rows: serde_json::Value = serde_json::from_str(&answer.expect("it can be compared")).expect("JSON");
+        let peaks: Vec<_> = (0..3).map(|row| rows[row]["runs"][1]["peak_tasks"].as_u64()).collect();
+        assert_eq!(rows[0]["policy"], rules);
+        assert_eq!(&peaks[..2], [Some(20), Some(30)], "each keeps its own bounds: {rows}");
+        let answer =
+            run(&format!("x simulate --policy {rules} --workload {work} --max 4 --format csv")).expect("it runs");
+        let counts: Vec<_> = answer.lines().skip(1).filter_map(|line| line.split(',').nth(4)).collect();
+        assert_eq!((counts.len(), counts.last()), (80, Some(&"4")), "{answer}");
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each_policy_and_a_timeline_about_forty() {
+        let table =
+            run("x compare --policy keda,fly --workload step,azure_code --seeds 1").expect("it can be compared");
+        assert_eq!(table.lines().filter(|line| line.starts_with("keda") || line.starts_with("fly")).count(), 4);
+        assert!(table.contains("azure_code (1 seeds)"), "{table}");
+        let timeline = run("x simulate --policy keda --workload step").expect("it can be simulated");
+        let lines = timeline.lines().filter(|line| line.contains('#')).count();
+        assert!((35..=41).contains(&lines), "{timeline}");
+    }
+
+    #[test]
+    fn what_is_neither_built_in_nor_a_file_is_answered_with_what_is() {
+        for (line, name, known) in [
+            ("x simulate --policy keta --workload step", "keta", "microscaling_queue"),
+            ("x simulate --policy keda --workload stepp", "stepp", "azure_conv"),
+            ("x compare --policy keda --min 5 --max 4", "--min", "--max"),
+        ] {
+            let error = run(line).expect_err(line);
+            let text = error.to_string();
+            assert!(error.kind() == ErrorKind::Config && text.contains(name) && text.contains(known), "{text}");
+        }
+    }
 }

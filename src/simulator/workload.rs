@@ -8,7 +8,7 @@ use rand_distr::{Distribution, Poisson};
 use rand_pcg::Pcg64;
 
 use super::model::{Model, Services, Stream, stream};
-pub use presets::{PRESETS, TRACES};
+pub use presets::{PRESETS, SHAPES, TRACES};
 
 /// What arrives, and what goes wrong meanwhile. Times in seconds from the start.
 #[derive(Debug, Clone, Default)]

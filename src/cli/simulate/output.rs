@@ -9,8 +9,8 @@ use crate::cli::pretty;
 use crate::error::{Error, ErrorKind, Result};
 use crate::simulator::{Moment, Outcome, Row, Spread};
 
-/// How many lines of a timeline are shown.
-const LINES: usize = 40;
+/// About how many lines of a timeline are shown.
+pub(super) const LINES: f64 = 40.0;
 
 /// The widest bar of a timeline, in characters.
 const WIDEST: f64 = 40.0;
@@ -38,13 +38,10 @@ const WITH_SPREAD: usize = 2;
 pub(super) fn timeline(policy: &str, workload: &str, moments: &[Moment], outcome: &Outcome) -> String {
     let mut text = format!("{policy} on {workload}\n\n    time  arrived  waiting  in flight  tasks  running  late\n");
     let most = moments.iter().map(|moment| moment.desired).max().unwrap_or(1).max(1);
-    for part in moments.chunks(moments.len().div_ceil(LINES).max(1)) {
-        let Some(last) = part.last() else { continue };
-        let (arrived, late): (u64, u64) = (part.iter().map(|it| it.arrived).sum(), part.iter().map(|it| it.late).sum());
-        let bar = "#".repeat((WIDEST * f64::from(last.desired) / f64::from(most)).round() as usize);
-        let Moment { at_secs, waiting, in_flight, desired, running, .. } = last;
+    for Moment { at_secs, arrived, waiting, in_flight, desired, running, late } in moments {
+        let bar = "#".repeat((WIDEST * f64::from(*desired) / f64::from(most)).round() as usize);
         let line = format!("{arrived:7}  {waiting:7}  {in_flight:9}  {desired:5}  {running:7}  {late:4}  {bar}");
-        let _ = writeln!(text, "{:>8}  {line}", clock(*at_secs));
+        let _ = writeln!(text, "{:>8}  {}", clock(*at_secs), line.trim_end());
     }
     let _ = write!(
         text,

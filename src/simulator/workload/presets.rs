@@ -1,4 +1,4 @@
-//! Workloads that are built in: four real ones and nine shapes.
+//! Workloads that are built in: four real ones, nine shapes and a year.
 
 use super::{Window, Workload};
 
@@ -20,6 +20,10 @@ impl Preset {
 
 /// The names of the real ones.
 pub const TRACES: &[&str] = &["azure_code", "azure_conv", "mooncake", "twitter_amzn"];
+
+/// The names of the shapes.
+pub const SHAPES: &[&str] =
+    &["step", "ramp", "flash", "on_off", "cron", "poison", "outage", "unreadable", "slow_consumers"];
 
 /// All of them.
 pub const PRESETS: &[Preset] = &[
@@ -84,6 +88,11 @@ pub const PRESETS: &[Preset] = &[
         about: "10 messages a second, and tasks that take three times as long for an hour",
         make: |it| Workload { slow: vec![(Window { from: 3600.0, to: 7200.0 }, 3.0)], ..shaped(it, |_| 10.0) },
     },
+    Preset {
+        name: "year",
+        about: "a year of days and weeks, 0.4 messages a second on average and 16 tasks at most times",
+        make: |it| Workload { bin_secs: 300.0, bins: year(), service_secs: 30.0, ..it },
+    },
 ];
 
 /// How long the shapes last, in seconds: four hours.
@@ -94,6 +103,16 @@ const HALF: f64 = DURATION as f64 / 2.0;
 const FLASH: Window = Window { from: 3600.0, to: 3900.0 };
 
 const OUTAGE: Window = Window { from: 5400.0, to: 7200.0 };
+
+/// Messages in each five minutes: most at noon, a fifth of that at midnight, and half of it at weekends.
+fn year() -> Vec<f64> {
+    let rate = |bin: u64| {
+        let (day, hour) = (bin / 288, (bin % 288) as f64 / 12.0);
+        let share = if day % 7 < 5 { 1.0 } else { 0.5 };
+        share * (0.6 - 0.4 * (std::f64::consts::TAU * hour / 24.0).cos())
+    };
+    (0..365 * 288).map(|bin| 0.8 * 300.0 * rate(bin)).collect()
+}
 
 fn step(at: f64) -> f64 {
     if at < 3600.0 { 2.0 } else { 20.0 }
