@@ -21,6 +21,7 @@ mod location;
 mod origin;
 mod reference;
 mod rules;
+mod schedule;
 pub mod schema;
 mod secret;
 pub mod settings;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::NamedSource;
 use super::deployment::Deployment;
 use super::origin::{Layer, Origin, Problems, Tree};
+use super::schedule::schedule_fits;
 use super::schema::{self, did_you_mean, validate};
 use crate::core::{Bounds, Combine, Fallback, PLANNED_POLICIES, POLICIES, Policy, Rules, Threshold};
 use crate::error::ErrorKind;
@@ -16,6 +17,7 @@ pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problem
     let before = problems.0.len();
     policies(tree, problems);
     let bounds = bounds(tree, deployment, problems);
+    schedule_fits(tree, bounds, deployment, problems);
     fallback_has_its_count(tree, problems);
     sleeps_no_higher_than_it_wakes(tree, problems);
     let mut document = tree.value.clone();

@@ -13,6 +13,7 @@ mod policy;
 mod reason;
 mod rules;
 mod safety;
+mod schedule;
 mod state;
 
 use jiff::Timestamp;
@@ -36,6 +37,7 @@ pub use policy::{
 pub use reason::Reason;
 pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};
 pub use safety::{Behavior, Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
+pub use schedule::{BoundsByTime, Day, Edge, LocalTime, ScheduledBounds, Zone};
 pub use state::{Action, BrakeLoad, Failing, Intent, LastLoad, Past, Shortfall, State, Zero};
 
 /// Decides one service: what to set, why, and what to remember.
@@ -44,7 +46,10 @@ pub use state::{Action, BrakeLoad, Failing, Intent, LastLoad, Past, Shortfall, S
 /// a reason. `behavior` speaks before the cooldowns, which wait with what its windows and rates leave; a count that is ordered by a
 /// pause or by the bounds waits for none of them, and counts as a change of its period. The returned state holds the change as announced ([`State::pending`]); saving it before acting is the caller's part.
 pub fn decide(rules: &Rules, seen: &Observation, past: &Past, now: Timestamp) -> (Decision, State) {
-    let mut case = Case::open(rules, seen, past, now);
+    let bounds = rules.bounds_at(now);
+    let scheduled = (bounds != rules.bounds).then(|| Rules { bounds, ..rules.clone() });
+    let mut case = Case::open(scheduled.as_ref().unwrap_or(rules), seen, past, now);
+    case.note_scheduled_bounds(rules.bounds);
     case.recognize_announced_change();
     case.notice_what_others_changed();
     case.let_policies_propose();

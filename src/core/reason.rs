@@ -298,6 +298,13 @@ pub enum Reason {
         /// By how much, in seconds.
         ahead_secs: u64,
     },
+    /// The bounds are those of the schedule.
+    BoundsScheduled {
+        /// The least tasks now.
+        min: u32,
+        /// The most tasks now.
+        max: u32,
+    },
     /// The count was moved into the bounds, or a proposal was cut to them.
     OutsideBounds {
         /// The count without the bounds.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use super::behavior::ScalingBehavior;
 use super::combine::Combine;
 use super::policy::Policy;
 use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
+use super::schedule::{BoundsByTime, ScheduledBounds, bounds_at};
 
 /// How one service is decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +24,14 @@ pub struct Rules {
     /// The bounds that nothing leaves.
     #[serde(default)]
     pub bounds: Bounds,
+    /// Bounds by the time of day, in place of `bounds`.
+    #[serde(default)]
+    pub bounds_by_time: BoundsByTime,
+    /// Bounds for some time, in place of `bounds` and of those by the time of day, at most 64; of those in force at once the last one
+    /// counts, for the least and for the most tasks. Where the two cross, the most tasks count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub bounds_schedule: Vec<ScheduledBounds>,
     /// Quiet time after a scale-out before another one, in seconds, strictly: at exactly this age it still runs.
     /// Inside it a step counts from the count before, and a step of `scaling_step_count` tasks or more does not wait.
     #[serde(default = "two_minutes")]
@@ -115,6 +125,11 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The bounds of a time, by the schedule.
+    pub fn bounds_at(&self, now: Timestamp) -> Bounds {
+        bounds_at(self.bounds, &self.bounds_by_time, &self.bounds_schedule, now)
+    }
+
     /// By what a source's load is multiplied before it is compared.
     pub fn weight(&self, source: &str) -> f64 {
         self.weights.get(source).copied().unwrap_or(1.0)

@@ -4,6 +4,7 @@
     reason = "tests read the environment that scripts/test prepares, and the time of day"
 )]
 
+mod behavior;
 mod budget;
 mod config;
 mod e2e;
@@ -13,6 +14,7 @@ mod parity;
 mod properties;
 mod safety;
 mod scenarios;
+mod schedule;
 mod several;
 mod soak;
 mod sources;

@@ -11,6 +11,7 @@ use tidegate::core::{
 };
 use tidegate::error::ErrorKind;
 
+use crate::behavior::any_behavior;
 use crate::support::{decide_at, noon, noon_plus, rules, seen, unreadable, waiting};
 
 fn thresholds() -> impl Strategy<Value = Threshold> {
@@ -122,6 +123,8 @@ prop_compose! {
         (wake_above, sleep_part) in (0.0..50.0_f64, 0.0..=1.0_f64),
         (stuck_secs, probe_secs) in (0..900_u64, 1..400_u64),
         first_in_secs in 0..200_u64,
+        behavior in prop_oneof![3 => Just(Default::default()), 1 => any_behavior()],
+        wait_until_settled in prop::bool::weighted(0.1),
     ) -> Rules {
         Rules {
             confirm_zero: ConfirmZero { readings, secs: zero_secs },
@@ -130,6 +133,8 @@ prop_compose! {
             scale_to_zero: ScaleToZero { wake_above, sleep_at: wake_above * sleep_part },
             breaker: Breaker { stuck_secs, probe_secs },
             first_scale_in_after_secs: first_in_secs,
+            behavior,
+            wait_until_settled,
             scale_out_cooldown_secs: out_secs,
             scale_in_cooldown_secs: in_secs,
             priority_override: [PriorityOverride::Step, PriorityOverride::Always, PriorityOverride::Never][which],

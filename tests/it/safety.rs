@@ -120,11 +120,13 @@ proptest! {
 
     #[test]
     fn the_first_message_always_wakes_a_task(rules in any_rules(), state in any_state(), backlog in 0..200_u64) {
-        let rules = Rules {
+        let mut rules = Rules {
             bounds: tidegate::core::Bounds { min: 0, max: rules.bounds.max.max(1) },
             load: tidegate::core::Load::Backlog,
             ..rules
         };
+        // No window and no rate stands in the way; a scale-out that is switched off does.
+        rules.behavior.scale_out.select = Default::default();
         let state = State { pending: None, ..state };
         let (decision, _) = decide(&rules, &seen(0, vec![waiting("queue", backlog)]), &Past::Known(state), noon());
         let wakes = rules.scale_to_zero.wake_above < backlog as f64;
@@ -138,6 +140,7 @@ proptest! {
             bounds: tidegate::core::Bounds { min: 0, max: 500 },
             min_remaining_fraction: 0.0,
             confirm_zero: ConfirmZero { readings: 1, secs: 0 },
+            behavior: Default::default(),
             ..rules
         };
         let mut world = seen(current, vec![queue(0, 0)]);

@@ -56,14 +56,17 @@ fn the_core_is_pure() {
         for line in text.lines().map(str::trim).filter(inside) {
             if let Some(used) = line.strip_prefix("use ").or_else(|| line.strip_prefix("pub use ")) {
                 let own = [
+                    "behavior::",
                     "case::",
                     "combine::",
                     "decision::",
+                    "history::",
                     "observation::",
                     "policy::",
                     "reason::",
                     "rules::",
                     "safety::",
+                    "schedule::",
                     "state::",
                     "alert_step::",
                     "band::",

@@ -1,7 +1,7 @@
 //! Guards that limit a change or make it wait: steps, deployments, cooldowns, bounds, pauses, readability.
 
 use super::{Case, Direction, Past, PriorityOverride, Reason};
-use crate::core::rules::{Held, Pause};
+use crate::core::rules::{Bounds, Held, Pause};
 
 impl Case<'_> {
     /// Limits one scale-in to the fraction that must remain.
@@ -90,6 +90,14 @@ impl Case<'_> {
         if let Some(count) = count {
             let wanted = std::mem::replace(&mut self.wanted, count);
             self.reasons.push(Reason::Paused { pause: Pause::At(count).to_string(), wanted });
+        }
+    }
+
+    /// Says where the bounds of the schedule are in force in place of the service's own.
+    pub(in crate::core) fn note_scheduled_bounds(&mut self, own: Bounds) {
+        let Bounds { min, max } = self.rules.bounds;
+        if self.rules.bounds != own {
+            self.reasons.push(Reason::BoundsScheduled { min, max });
         }
     }
 
