@@ -247,8 +247,7 @@ mod tests {
             std::fs::write(&path, text).expect("it can be written");
             path.display().to_string()
         };
-        let rules =
-            file("rules.yaml", "policies: [{type: threshold, scale_out_threshold: 50}]\nbounds: {min: 2, max: 20}\n");
+        let rules = file("rules.yaml", "policies: [{type: threshold}]\nbounds: {min: 2, max: 20}\n");
         let short = file("short.json", r#"{"min_tasks": 3, "max_tasks": 30}"#);
         let work = file("work.csv", &"20\n".repeat(1200));
         let answer = run(&format!("x compare --policy {rules},{short},keda --workload {work} --seeds 2 --format json"));

@@ -239,6 +239,7 @@ fn presets_have_names_of_their_own_and_last_as_long_as_they_say() {
         let hours = workload.duration() / 3600.0;
         let is_right = match preset.name {
             "twitter_amzn" => hours == 14.0 * 24.0,
+            "year" => hours == 365.0 * 24.0,
             name if TRACES.contains(&name) => (0.95..=1.0).contains(&hours),
             _ => hours == 4.0,
         };
