@@ -39,10 +39,13 @@ pub(super) struct Controller<'a> {
     is_stored: bool,
 }
 
+/// What the rules' formula gave, and those of policies.
+type Results = (Option<Computed>, BTreeMap<String, Computed>);
+
 /// What formulas gave, by the reading. Production gives each evaluation a thread and a deadline, and there is only one source here.
 struct Formulas {
     are_used: bool,
-    known: HashMap<(u64, Option<u64>), (Option<Computed>, BTreeMap<String, Computed>)>,
+    known: HashMap<(u64, Option<u64>), Results>,
 }
 
 impl<'a> Controller<'a> {

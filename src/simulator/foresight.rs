@@ -63,9 +63,9 @@ fn taut(arrived: &[f64], late: usize) -> Vec<f64> {
     while from < end {
         let (mut least, mut most) = ((f64::NEG_INFINITY, end), (f64::INFINITY, end));
         let mut corner = None;
-        for at in from + 1..=end {
+        for (at, all) in arrived.iter().enumerate().skip(from + 1) {
             let slope = |done_by_then: f64| (done_by_then - done) / (at - from) as f64;
-            let (low, high) = (slope(due(at)), slope(arrived[at]));
+            let (low, high) = (slope(due(at)), slope(*all));
             if most.0 < low {
                 corner = Some(most);
             } else if high < least.0 {
