@@ -18,6 +18,7 @@ const SERVICE_SECS: f64 = 5.0;
 
 /// One policy on one workload.
 #[derive(Debug, Args)]
+#[command(after_help = output::built_in())]
 pub(super) struct Simulate {
     /// The policy: the name of a built-in one, or a configuration file, of which target and source may be left out.
     #[arg(long)]
@@ -37,6 +38,7 @@ pub(super) struct Simulate {
 
 /// Policies against each other.
 #[derive(Debug, Args)]
+#[command(after_help = output::built_in())]
 pub(super) struct Compare {
     /// The policies: names of built-in ones, and configuration files. All that are built in where it is left out.
     #[arg(long, value_delimiter = ',')]
@@ -270,6 +272,15 @@ mod tests {
         let timeline = run("x simulate --policy keda --workload step").expect("it can be simulated");
         let lines = timeline.lines().filter(|line| line.contains('#')).count();
         assert!((35..=41).contains(&lines), "{timeline}");
+    }
+
+    #[test]
+    fn the_help_names_all_that_is_built_in_and_whose_the_traces_are() {
+        let help = output::built_in();
+        let workloads = PRESETS.iter().map(|preset| preset.name);
+        for name in Contender::names().chain(workloads).chain(["Microsoft", "kvcache-ai", "Numenta"]) {
+            assert!(help.contains(name), "{name} is missing: {help}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::pretty;
 use crate::error::{Error, ErrorKind, Result};
-use crate::simulator::{Moment, Outcome, Row, Spread};
+use crate::simulator::{Moment, Outcome, PRESETS, RIVALS, Row, Spread};
 
 /// About how many lines of a timeline are shown.
 pub(super) const LINES: f64 = 40.0;
@@ -33,6 +33,27 @@ const COLUMNS: &[(&str, usize, Number)] = &[
 
 /// How many of them are shown with their standard deviation.
 const WITH_SPREAD: usize = 2;
+
+/// Whose the real workloads are, which their licences ask to be said wherever they go.
+const ATTRIBUTION: &str = "azure_code and azure_conv are counts of Azure LLM inference traces by Microsoft (Patel et al., Splitwise, ISCA 2024), \
+     CC BY 4.0; mooncake of Mooncake's conversation trace by kvcache-ai (FAST 2025), Apache-2.0; twitter_amzn is of the Numenta Anomaly \
+     Benchmark, Copyright 2014-2024 Numenta Inc., MIT.";
+
+/// The built-in policies and workloads, for the help.
+pub(super) fn built_in() -> String {
+    let policies = RIVALS.iter().map(|rival| (rival.name, rival.about)).chain([
+        ("static_mean", "one count: the mean load at seven tenths of what tasks can do"),
+        ("static_peak", "one count: the minute with the highest load"),
+        ("clairvoyant", "knows what will arrive"),
+    ]);
+    let workloads = PRESETS.iter().map(|preset| (preset.name, preset.about));
+    let list = |all: Vec<(&str, &str)>| {
+        let lines = all.into_iter().map(|(name, about)| format!("  {name:25} {about}\n"));
+        lines.collect::<String>()
+    };
+    let (policies, workloads) = (list(policies.collect()), list(workloads.collect()));
+    format!("Built-in policies:\n{policies}\nBuilt-in workloads:\n{workloads}\n{ATTRIBUTION}")
+}
 
 /// A timeline with what came of it.
 pub(super) fn timeline(policy: &str, workload: &str, moments: &[Moment], outcome: &Outcome) -> String {
