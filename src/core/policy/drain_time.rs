@@ -120,7 +120,7 @@ impl DrainTime {
     ) -> (Proposal, Option<Memory>) {
         let (look, said) = (self.look(work, situation, now), self.said());
         let known = match memory {
-            Some(Memory::Estimate(estimate)) => estimate.clone(),
+            Some(Memory::Estimate(estimate)) if estimate.is_sound() => estimate.clone(),
             _ => Estimate::begin(&look, said.secs()),
         };
         // As it was before this look: the fewer there are, the more they surprise, and that must not ask for more tasks.
@@ -181,9 +181,11 @@ impl DrainTime {
         let of_one = look.concurrency / service_secs;
         let done = of_one * lead * (look.running + look.coming / 2.0);
         let backlog = (look.waiting + rate * lead - done).max(0.0);
-        let excess = backlog - STANDING * wait * rate;
         // A task cannot drain more in less time than one message takes.
         let drain_secs = (wait / 3.0).clamp(10.0, 60.0).max(service_secs);
+        // No more may stand than that more arrivals always ask for more tasks.
+        let standing_secs = (STANDING * wait).min(lead + drain_secs).min(SLACK_SECS);
+        let excess = backlog - standing_secs * rate;
         let correction = if 0.0 < excess { excess / drain_secs } else { excess / SLACK_SECS };
         let needed = (rate + self.headroom * deviation + correction) / of_one;
         (needed.ceil().max(0.0) as u32, backlog)
@@ -199,3 +201,6 @@ impl DrainTime {
 fn shown(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
+
+#[cfg(test)]
+mod tests;

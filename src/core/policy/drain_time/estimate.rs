@@ -52,7 +52,7 @@ const BURST: f64 = 4.0;
 const SERVICE_OVER: f64 = 7_200.0;
 /// By how many answered changes of a message's worth the service time counts that was said, and how many times as long a message may
 /// be learned to take at most: a wrong lesson stays affordable. Where nothing was said there is more to learn.
-const SAID_COUNTS: f64 = 20.0;
+const SAID_COUNTS: f64 = 40.0;
 const LONGEST: f64 = 2.0;
 const DOUBT: f64 = 4.0;
 
@@ -104,17 +104,31 @@ impl Estimate {
         }
     }
 
+    /// Whether it is what this wrote: numbers that somebody else put there must not become counts.
+    pub(super) fn is_sound(&self) -> bool {
+        let fits = |number: f32| (-1e30..1e30).contains(&number);
+        let (done, more) = self.answers;
+        let of_window = self.window.into_iter().flat_map(|(ago, growth, busy, slots)| [ago, growth, busy, slots]);
+        let of_looks = self.looks.iter().flat_map(|(ago, work, busy)| [*ago, *work, *busy]);
+        let of_wants = self.wants.iter().map(|(ago, _)| *ago);
+        0.0 <= self.rate
+            && 0.0 <= self.variance
+            && (1e-4..1e7).contains(&self.service_secs)
+            && [self.rate, self.variance, done, more].into_iter().all(fits)
+            && of_window.chain(of_looks).chain(of_wants).all(fits)
+    }
+
     pub(super) fn rate(&self) -> f64 {
-        f64::from(self.rate).clamp(0.0, 1e18)
+        f64::from(self.rate)
     }
 
     pub(super) fn service_secs(&self) -> f64 {
-        f64::from(self.service_secs).clamp(0.001, 1e6)
+        f64::from(self.service_secs)
     }
 
     /// The standard deviation of what arrives in a second: that which was seen, and no less than chance makes it.
     pub(super) fn deviation(&self) -> f64 {
-        f64::from(self.variance).clamp(self.rate() / WINDOW, 1e36).sqrt()
+        f64::from(self.variance).max(self.rate() / WINDOW).sqrt()
     }
 
     /// Takes in one more look; none where it is not newer.
