@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Because, Memory, Proposal, Situation};
 pub use estimate::Estimate;
+use estimate::Said;
 
 /// Holds a promise: work waits at most so long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,7 +34,7 @@ pub struct DrainTime {
     #[schemars(range(max = 3_600))]
     pub lead_secs: u32,
     /// How many standard deviations of the arrival rate there are tasks for beyond its mean. More costs more and is late less.
-    #[serde(default = "half")]
+    #[serde(default = "two_fifths")]
     #[schemars(range(min = 0.0, max = 10.0))]
     pub headroom: f64,
     /// For how long the largest wanted count is kept, and how much time is at least between two scale-ins, in seconds. About what
@@ -47,8 +48,8 @@ fn one_minute() -> u32 {
     60
 }
 
-fn half() -> f64 {
-    0.5
+fn two_fifths() -> f64 {
+    0.4
 }
 
 /// The work of a service in one tick.
@@ -89,6 +90,8 @@ struct Look {
     /// Messages at work when every running task is busy.
     slots: f64,
     concurrency: f64,
+    current: u32,
+    at: Timestamp,
 }
 
 /// Loads beyond this count as this, so that whatever is multiplied stays finite.
@@ -98,6 +101,15 @@ const LARGEST: f64 = 1e15;
 /// tasks go until something waits.
 const BUSY_WITHOUT_BACKLOG: f64 = 0.85;
 
+/// How old counts of messages are on average, in seconds: those of SQS are of the last half minute, and their age is not said.
+const AGE: f64 = 15.0;
+
+/// The part of the promise that work may wait for without any more tasks. What is left is for what is not known.
+const STANDING: f64 = 0.6;
+
+/// Over how long a backlog that is below what may stand is made up for by fewer tasks, in seconds.
+const SLACK_SECS: f64 = 150.0;
+
 impl DrainTime {
     pub(in crate::core) fn propose(
         &self,
@@ -106,26 +118,32 @@ impl DrainTime {
         memory: Option<&Memory>,
         now: Timestamp,
     ) -> (Proposal, Option<Memory>) {
-        let look = self.look(work, situation);
+        let (look, said) = (self.look(work, situation, now), self.said());
         let known = match memory {
-            Some(Memory::Estimate(estimate)) => Some(estimate.clone()),
-            _ => None,
+            Some(Memory::Estimate(estimate)) if estimate.is_sound() => estimate.clone(),
+            _ => Estimate::begin(&look, said.secs()),
         };
-        let at = work.at.min(now);
-        let mut estimate = match (known, work.part) {
-            (Some(estimate), Part::Some) => estimate,
-            (Some(estimate), Part::Whole) => estimate.follow(&look, situation.current, at),
-            (None, _) => Estimate::begin(&look, self.first_service_secs(), situation.current, at),
+        // As it was before this look: the fewer there are, the more they surprise, and that must not ask for more tasks.
+        let deviation = known.deviation();
+        let mut estimate = match work.part {
+            Part::Whole => known.follow(&look, said),
+            Part::Some => known,
         };
-        let (needs, backlog) = self.needs(&look, &estimate);
-        let most = match work.part {
-            Part::Whole => estimate.hold(needs, self.hold_secs),
-            Part::Some => u32::MAX,
+        let (needs, backlog) = self.needs(&look, &estimate, deviation);
+        let keeps = match work.part {
+            Part::Whole if self.may_scale_in(work, now) => estimate.hold(needs, self.hold_secs),
+            Part::Whole => estimate.hold(needs, self.hold_secs).max(look.current),
+            Part::Some => look.current,
         };
-        let wants = self.settle(needs, most, &look, situation, work, &estimate, now);
+        let a_second_of_work = look.slots / estimate.service_secs();
+        let wants = match look.current {
+            // Where nothing waits, more tasks would find nothing to do.
+            current if current < needs && a_second_of_work < look.waiting => needs,
+            current => keeps.max(current - current / 2).min(current),
+        };
         let because = Because::Drain {
             arrivals_per_sec: shown(estimate.rate()),
-            deviation: shown(estimate.deviation()),
+            deviation: shown(deviation),
             service_secs: shown(estimate.service_secs()),
             predicted_backlog: shown(backlog),
             needs,
@@ -133,11 +151,15 @@ impl DrainTime {
         (Proposal { wants, because }, Some(Memory::Estimate(estimate)))
     }
 
-    fn first_service_secs(&self) -> f64 {
-        self.service_secs.unwrap_or(f64::from(self.target_wait_secs) / 4.0)
+    /// How long a message takes: where the configuration does not say it, a quarter of the promise.
+    fn said(&self) -> Said {
+        match self.service_secs {
+            Some(secs) => Said::Given(secs),
+            None => Said::Guessed(f64::from(self.target_wait_secs) / 4.0),
+        }
     }
 
-    fn look(&self, work: &Work, situation: Situation) -> Look {
+    fn look(&self, work: &Work, situation: Situation, now: Timestamp) -> Look {
         let Situation { current, running, .. } = situation;
         let concurrency = f64::from(self.concurrency.unwrap_or(work.in_flight_per_task).max(1));
         let slots = concurrency * f64::from(running);
@@ -148,46 +170,25 @@ impl DrainTime {
             None if 0.0 < waiting => slots,
             None => slots * BUSY_WITHOUT_BACKLOG,
         };
-        Look {
-            waiting,
-            in_flight,
-            running: f64::from(running.min(current)),
-            coming: f64::from(current.saturating_sub(running)),
-            slots,
-            concurrency,
-        }
+        let (stay, coming) = (f64::from(running.min(current)), f64::from(current.saturating_sub(running)));
+        Look { waiting, in_flight, running: stay, coming, slots, concurrency, current, at: work.at.min(now) }
     }
 
     /// How many tasks there have to be, and the backlog when a task that is asked for now is ready.
-    fn needs(&self, look: &Look, estimate: &Estimate) -> (u32, f64) {
-        let (wait, lead) = (f64::from(self.target_wait_secs), f64::from(self.lead_secs));
-        let (rate, of_one) = (estimate.rate(), look.concurrency / estimate.service_secs());
+    fn needs(&self, look: &Look, estimate: &Estimate, deviation: f64) -> (u32, f64) {
+        let (wait, lead) = (f64::from(self.target_wait_secs), f64::from(self.lead_secs) + AGE);
+        let (rate, service_secs) = (estimate.rate(), estimate.service_secs());
+        let of_one = look.concurrency / service_secs;
         let done = of_one * lead * (look.running + look.coming / 2.0);
         let backlog = (look.waiting + rate * lead - done).max(0.0);
-        let excess = backlog - 0.2 * wait * rate;
-        let correction = if 0.0 < excess { excess / (wait / 3.0).clamp(10.0, 60.0) } else { excess / 300.0 };
-        let needed = (rate + self.headroom * estimate.deviation() + correction) / of_one;
+        // A task cannot drain more in less time than one message takes.
+        let drain_secs = (wait / 3.0).clamp(10.0, 60.0).max(service_secs);
+        // No more may stand than that more arrivals always ask for more tasks.
+        let standing_secs = (STANDING * wait).min(lead + drain_secs).min(SLACK_SECS);
+        let excess = backlog - standing_secs * rate;
+        let correction = if 0.0 < excess { excess / drain_secs } else { excess / SLACK_SECS };
+        let needed = (rate + self.headroom * deviation + correction) / of_one;
         (needed.ceil().max(0.0) as u32, backlog)
-    }
-
-    /// Out at once, but only where something waits; in when nothing more was wanted for a while, and not by more than half.
-    fn settle(
-        &self,
-        needs: u32,
-        most: u32,
-        look: &Look,
-        situation: Situation,
-        work: &Work,
-        estimate: &Estimate,
-        now: Timestamp,
-    ) -> u32 {
-        let current = situation.current;
-        let a_second_of_work = look.slots / estimate.service_secs();
-        match () {
-            () if current < needs && a_second_of_work < look.waiting => needs,
-            () if most < current && self.may_scale_in(work, now) => most.max(current - current / 2),
-            () => current,
-        }
     }
 
     fn may_scale_in(&self, work: &Work, now: Timestamp) -> bool {
@@ -200,3 +201,6 @@ impl DrainTime {
 fn shown(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
+
+#[cfg(test)]
+mod tests;
