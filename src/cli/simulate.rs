@@ -4,7 +4,7 @@ mod output;
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::read_json;
@@ -31,9 +31,12 @@ pub(super) struct Simulate {
     seed: u64,
     #[command(flatten)]
     world: World,
-    /// Instead of a table: every tick as CSV, or everything as JSON.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    /// Print every tick, as CSV, instead of a timeline.
+    #[arg(long)]
+    csv: bool,
+    /// Print every tick and what came of it, as JSON, instead of a timeline.
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
 }
 
 /// Policies against each other.
@@ -51,16 +54,12 @@ pub(super) struct Compare {
     seeds: u64,
     #[command(flatten)]
     world: World,
-    /// A table, the same as CSV, or every run as JSON.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Csv,
-    Json,
+    /// Print the table as CSV, with a standard deviation for each number.
+    #[arg(long)]
+    csv: bool,
+    /// Print every run as JSON.
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
 }
 
 /// What the simulated world is like.
@@ -114,7 +113,7 @@ impl Simulate {
         let model = self.world.model(&workload)?;
         let contender = self.world.contender(&self.policy, &model)?;
         let ticks = workload.duration() / contender.interval_secs;
-        let together = if self.format == Format::Table { (ticks / output::LINES).ceil() as u64 } else { 1 };
+        let together = if self.csv || self.json { 1 } else { (ticks / output::LINES).ceil() as u64 };
         let (mut moments, mut seen): (Vec<Moment>, u64) = (Vec::new(), 0);
         let outcome = play(&contender, &workload, &model, self.seed, |moment| {
             match moments.last_mut() {
@@ -123,10 +122,10 @@ impl Simulate {
             }
             seen += 1;
         });
-        match self.format {
-            Format::Table => Ok(output::timeline(&contender.name, &workload.name, &moments, &outcome)),
-            Format::Csv => output::csv(&moments),
-            Format::Json => output::run_as_json(&moments, &outcome),
+        match (self.csv, self.json) {
+            (true, _) => output::csv(&moments),
+            (_, true) => output::run_as_json(&moments, &outcome),
+            _ => Ok(output::timeline(&contender.name, &workload.name, &moments, &outcome)),
         }
     }
 }
@@ -151,10 +150,10 @@ impl Compare {
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let rows = compare(&plan, || bar.inc(1));
         bar.finish_and_clear();
-        match self.format {
-            Format::Table => Ok(output::table(&rows)),
-            Format::Csv => output::table_as_csv(&rows),
-            Format::Json => output::rows_as_json(&rows),
+        match (self.csv, self.json) {
+            (true, _) => output::table_as_csv(&rows),
+            (_, true) => output::rows_as_json(&rows),
+            _ => Ok(output::table(&rows)),
         }
     }
 }
@@ -252,13 +251,12 @@ mod tests {
         let rules = file("rules.yaml", "policies: [{type: threshold}]\nbounds: {min: 2, max: 20}\n");
         let short = file("short.json", r#"{"min_tasks": 3, "max_tasks": 30}"#);
         let work = file("work.csv", &"20\n".repeat(1200));
-        let answer = run(&format!("x compare --policy {rules},{short},keda --workload {work} --seeds 2 --format json"));
+        let answer = run(&format!("x compare --policy {rules},{short},keda --workload {work} --seeds 2 --json"));
         let rows: serde_json::Value = serde_json::from_str(&answer.expect("it can be compared")).expect("JSON");
         let peaks: Vec<_> = (0..3).map(|row| rows[row]["runs"][1]["peak_tasks"].as_u64()).collect();
         assert_eq!(rows[0]["policy"], rules);
         assert_eq!(&peaks[..2], [Some(20), Some(30)], "each keeps its own bounds: {rows}");
-        let answer =
-            run(&format!("x simulate --policy {rules} --workload {work} --max 4 --format csv")).expect("it runs");
+        let answer = run(&format!("x simulate --policy {rules} --workload {work} --max 4 --csv")).expect("it runs");
         let counts: Vec<_> = answer.lines().skip(1).filter_map(|line| line.split(',').nth(4)).collect();
         assert_eq!((counts.len(), counts.last()), (80, Some(&"4")), "{answer}");
     }

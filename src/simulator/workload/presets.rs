@@ -90,7 +90,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "year",
-        about: "a year of days and weeks, 0.4 messages a second on average and 16 tasks at most times",
+        about: "a year of days and weeks, 0.4 messages a second and 12 busy tasks on average",
         make: |it| Workload { bin_secs: 300.0, bins: year(), service_secs: 30.0, ..it },
     },
 ];
