@@ -3,6 +3,7 @@
 mod adapters;
 mod reading;
 mod scenario;
+mod simulate;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -74,6 +75,10 @@ enum Verb {
         /// The scenario: a file, or - for standard input.
         file: PathBuf,
     },
+    /// Play one policy on one workload in simulated time, and print what it did.
+    Simulate(simulate::Simulate),
+    /// Play policies on workloads in simulated time, and print how late, how expensive and how restless each was.
+    Compare(simulate::Compare),
     /// Read one source once, and print what it says, how long it took and which permissions it needs.
     Read {
         /// The source: a file, - for standard input, a JSON object, or KEY=VALUE for each setting, such as type=sqs.
@@ -175,6 +180,8 @@ impl Command {
                 let scenario = read_json(&file)?;
                 pretty(&play(&scenario, &file.display().to_string())?)
             }
+            Verb::Simulate(simulate) => simulate.run(),
+            Verb::Compare(compare) => compare.run(),
             Verb::Read { source } => {
                 let (settings, from) = reading::settings(&source)?;
                 pretty(&json!(read_source(settings, &from, Arc::new(Environment)).await?))

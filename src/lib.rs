@@ -49,6 +49,7 @@ pub mod remote;
 pub mod run;
 pub mod secrets;
 pub mod shared;
+pub mod simulator;
 pub mod sources;
 pub mod stores;
 pub mod targets;

@@ -7,6 +7,7 @@ mod behavior;
 mod limits;
 mod proposals;
 mod safety;
+mod work;
 
 use jiff::{SignedDuration, Timestamp};
 

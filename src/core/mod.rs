@@ -30,8 +30,9 @@ pub use observation::{
     TargetStatus, Unreadable,
 };
 pub use policy::{
-    AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, Level, Loads, Memory, MetricType, OneByOne,
-    PLANNED_POLICIES, POLICIES, Pid, Policy, Proposal, Run, Situation, Step, StepScaling, Streak, Target, Threshold,
+    AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, DrainTime, Estimate, Level, Loads, Memory,
+    MetricType, OneByOne, PLANNED_POLICIES, POLICIES, Part, Pid, Policy, Proposal, Run, Situation, Step, StepScaling,
+    Streak, Target, Threshold, Work,
 };
 pub use reason::Reason;
 pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};

@@ -6,7 +6,7 @@ use super::{Case, Combine, Computed, Direction, ErrorKind, Observation, Reason, 
 use crate::core::policy::{AlertStep, Memory, Policy, Proposal, Situation};
 
 /// A proposal with its policy and the name and number of the load.
-type Proposed<'a> = (&'a Policy, String, f64, Proposal);
+pub(super) type Proposed<'a> = (&'a Policy, String, f64, Proposal);
 
 impl<'a> Case<'a> {
     /// Asks every policy about every load; the largest proposal wins.
@@ -59,7 +59,7 @@ impl<'a> Case<'a> {
 
     pub(super) fn propose(&mut self, loads: &[(&str, f64)]) -> Option<u32> {
         let mut proposals = self.proposals_for_loads(loads);
-        proposals.extend(self.proposals_for_all());
+        proposals.extend(self.proposals_for_all(loads));
         let base = self.base();
         if base < self.current && proposals.iter().any(|(.., proposal)| proposal.because.is_step_out()) {
             self.reasons.push(Reason::CooldownCredit { base });
@@ -88,7 +88,7 @@ impl<'a> Case<'a> {
     }
 
     /// What is proposed once, whatever the number of loads: for all of them together, and for an alert.
-    fn proposals_for_all(&mut self) -> Vec<Proposed<'a>> {
+    fn proposals_for_all(&mut self, loads: &[(&str, f64)]) -> Vec<Proposed<'a>> {
         let (rules, seen) = (self.rules, self.seen);
         let mut proposals = Vec::new();
         for (place, policy) in rules.policies.iter().enumerate() {
@@ -101,6 +101,9 @@ impl<'a> Case<'a> {
             let source = if matches!(policy, Policy::Band(_)) { "count" } else { "alert" };
             self.is_asked_for |= proposal.is_some_and(|proposal| 0 < proposal.wants);
             proposals.extend(proposal.map(|proposal| self.note((policy, source.to_owned(), count, proposal))));
+            if let Policy::DrainTime(drain) = policy {
+                proposals.extend(self.drain(place, policy, drain, loads));
+            }
         }
         proposals
     }
@@ -138,12 +141,12 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn situation(&self, load: f64) -> Situation {
+    pub(super) fn situation(&self, load: f64) -> Situation {
         let (current, base, running) = (self.current, self.base(), self.seen.status.running);
         Situation { load, current, base, running, bounds: self.rules.bounds }
     }
 
-    fn note(&mut self, (policy, source, load, proposal): Proposed<'a>) -> Proposed<'a> {
+    pub(super) fn note(&mut self, (policy, source, load, proposal): Proposed<'a>) -> Proposed<'a> {
         self.reasons.push(Reason::Proposed {
             policy: policy.name().to_owned(),
             source: source.clone(),
@@ -162,6 +165,7 @@ impl<'a> Case<'a> {
         let loads = [rules.combine.names(&all, true), rules.combine.names(&all, is_whole)].concat();
         let is_needed = |key: &String| match place_and_load(rules, key) {
             Some((Policy::AlertStep(_), name)) => name == "alert",
+            Some((Policy::DrainTime(_), name)) => name == "work",
             Some((policy, name)) => policy.remembers() && loads.contains(&name),
             None => false,
         };
@@ -193,7 +197,7 @@ impl<'a> Case<'a> {
     }
 
     /// The loads to compare, by name.
-    fn combined(&self, loads: &[(&str, f64)]) -> Vec<(String, f64)> {
+    pub(super) fn combined(&self, loads: &[(&str, f64)]) -> Vec<(String, f64)> {
         match (&self.rules.combine, &self.seen.formula) {
             (Combine::Formula(_), Some(Computed::Value(load))) => vec![("formula".to_owned(), load.get())],
             (Combine::Formula(_), _) => Vec::new(),

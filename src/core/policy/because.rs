@@ -83,6 +83,19 @@ pub enum Because {
         /// How many tasks.
         by: u32,
     },
+    /// What arrives and what waits calls for so many tasks.
+    Drain {
+        /// Messages that arrive in a second, as learned.
+        arrivals_per_sec: f64,
+        /// The standard deviation of that.
+        deviation: f64,
+        /// How long a task works on one message, in seconds, as learned.
+        service_secs: f64,
+        /// What will wait when a task that is asked for now is ready.
+        predicted_backlog: f64,
+        /// How many tasks that takes, before anything is held.
+        needs: u32,
+    },
     /// The step that an alert asks for would leave the bounds.
     RefusedOutside {
         /// The refused count.
@@ -119,6 +132,11 @@ impl Because {
             Self::Correction { delta } => write!(f, "calls for a correction of {delta}, which wants {wants}"),
             Self::NotSettled { running } => write!(f, "waits, since {running} tasks run"),
             Self::Alert { direction, by } => write!(f, "asks for a {direction} by {by}, which wants {wants}"),
+            Self::Drain { arrivals_per_sec, deviation, service_secs, predicted_backlog, needs } => write!(
+                f,
+                "takes {needs} tasks at {arrivals_per_sec} ± {deviation} arrivals a second, {service_secs} s each and \
+                 {predicted_backlog} waiting once a new task is ready, which wants {wants}"
+            ),
             Self::RefusedOutside { refused } => {
                 write!(f, "asks for {refused}, which is outside the bounds and refused")
             }

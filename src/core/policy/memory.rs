@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Estimate;
+
 /// What one policy remembers of one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -16,6 +18,8 @@ pub enum Memory {
     Course(Course),
     /// `alert_step`: alerts that were answered.
     Alerts(Vec<Answered>),
+    /// `drain_time`: what it has learned.
+    Estimate(Estimate),
 }
 
 /// Readings in a row that are high or low.
@@ -95,6 +99,7 @@ impl Memory {
             Self::Run(run) => vec![&mut run.last],
             Self::Loads(loads) => vec![&mut loads.last],
             Self::Course(course) => vec![&mut course.last],
+            Self::Estimate(estimate) => vec![&mut estimate.last],
             Self::Alerts(answered) => answered.iter_mut().map(|it| &mut it.at).collect(),
         }
     }

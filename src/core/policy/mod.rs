@@ -3,6 +3,7 @@
 mod alert_step;
 mod band;
 mod because;
+mod drain_time;
 mod memory;
 mod pid;
 mod step;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use alert_step::AlertStep;
 pub use band::Band;
 pub use because::Because;
+pub use drain_time::{DrainTime, Estimate, Part, Work};
 pub use memory::{Answered, Course, Level, Loads, Memory, Run};
 pub use pid::{OneByOne, Pid};
 pub use step::{AdjustmentType, Alarm, Step, StepScaling};
@@ -46,13 +48,16 @@ pub enum Policy {
     Band(Band),
     /// Adds or removes tasks for each alert, as docker-scaler does.
     AlertStep(AlertStep),
+    /// Holds a promise that work waits at most so long, by learning how much arrives and how long a message takes.
+    DrainTime(DrainTime),
 }
 
 /// The names that `type` takes, in the order of the documentation.
-pub const POLICIES: &[&str] = &["threshold", "step", "target", "streak", "pid", "one_by_one", "band", "alert_step"];
+pub const POLICIES: &[&str] =
+    &["threshold", "step", "target", "streak", "pid", "one_by_one", "band", "alert_step", "drain_time"];
 
 /// Policies that are known by name and not part of this version.
-pub const PLANNED_POLICIES: &[&str] = &["drain_time", "expression", "schedule"];
+pub const PLANNED_POLICIES: &[&str] = &["expression", "schedule"];
 
 /// What a policy looks at.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +100,7 @@ fn problem(pointer: &str, problem: &'static str, remedy: &'static str) -> Proble
 
 impl Policy {
     /// Returns the wanted count for one load, and what to remember of it. Nothing is wanted by policies that look at no
-    /// load: `band`, whose formulas are about all of them, and `alert_step`.
+    /// load by itself: `band` and `drain_time`, which are about all of them, and `alert_step`.
     pub fn propose(
         &self,
         situation: Situation,
@@ -109,7 +114,7 @@ impl Policy {
             Self::OneByOne(policy) => policy.propose(situation),
             Self::Streak(policy) => return Some(policy.propose(situation, memory, now)),
             Self::Pid(policy) => return Some(policy.propose(situation, memory, now)),
-            Self::Band(_) | Self::AlertStep(_) => return None,
+            Self::Band(_) | Self::AlertStep(_) | Self::DrainTime(_) => return None,
         };
         Some((proposal, None))
     }
@@ -125,7 +130,7 @@ impl Policy {
 
     /// Whether it remembers anything.
     pub(super) fn remembers(&self) -> bool {
-        matches!(self, Self::Streak(_) | Self::Pid(_) | Self::AlertStep(_))
+        matches!(self, Self::Streak(_) | Self::Pid(_) | Self::AlertStep(_) | Self::DrainTime(_))
     }
 
     /// What is wrong with the settings, which the schema cannot say. Of `threshold` the configuration knows more.
@@ -134,7 +139,12 @@ impl Policy {
             Self::Step(policy) => policy.problems(),
             Self::Streak(policy) => policy.problems(),
             Self::Band(policy) => policy.problems(),
-            Self::Threshold(_) | Self::Target(_) | Self::Pid(_) | Self::OneByOne(_) | Self::AlertStep(_) => Vec::new(),
+            Self::Threshold(_)
+            | Self::Target(_)
+            | Self::Pid(_)
+            | Self::OneByOne(_)
+            | Self::AlertStep(_)
+            | Self::DrainTime(_) => Vec::new(),
         }
     }
 
@@ -149,6 +159,7 @@ impl Policy {
             Self::OneByOne(_) => "one_by_one",
             Self::Band(_) => "band",
             Self::AlertStep(_) => "alert_step",
+            Self::DrainTime(_) => "drain_time",
         }
     }
 }

@@ -1,0 +1,106 @@
+//! Who takes part: rules, or one of two strategies that no production has.
+
+use serde_json::Value;
+
+use super::model::Model;
+use super::rivals::RIVALS;
+use super::workload::Workload;
+use crate::config::load_rules;
+use crate::core::Rules;
+use crate::error::{Error, Result};
+
+/// How often a contender decides where nothing is said, in seconds.
+const INTERVAL_SECS: f64 = 15.0;
+
+/// One that decides how many tasks there shall be.
+#[derive(Debug, Clone)]
+pub struct Contender {
+    /// The name in tables.
+    pub name: String,
+    /// How often it decides, in seconds.
+    pub interval_secs: f64,
+    /// Where its numbers are from.
+    pub metrics: Metrics,
+    /// How it decides.
+    pub strategy: Strategy,
+}
+
+/// Where a contender's numbers are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    /// The queue itself is asked at each decision.
+    Direct,
+    /// CloudWatch: one point a minute, 60 s late.
+    CloudWatch,
+}
+
+/// How a contender decides.
+#[derive(Debug, Clone)]
+pub enum Strategy {
+    /// As production does, by its own code.
+    Rules(Box<Rules>),
+    /// One count, enough for the mean load at seven tenths of what tasks can do.
+    StaticMean,
+    /// One count, enough for the minute with the highest load.
+    StaticPeak,
+    /// Knows what will arrive.
+    Clairvoyant,
+}
+
+impl Contender {
+    /// The built-in contender of a name.
+    pub fn built_in(name: &str, model: &Model) -> Option<Self> {
+        let of_name =
+            |strategy| Self { name: name.to_owned(), interval_secs: INTERVAL_SECS, metrics: Metrics::Direct, strategy };
+        match name {
+            "static_mean" => Some(of_name(Strategy::StaticMean)),
+            "static_peak" => Some(of_name(Strategy::StaticPeak)),
+            "clairvoyant" => Some(of_name(Strategy::Clairvoyant)),
+            _ => RIVALS.iter().find(|rival| rival.name == name).map(|rival| rival.contender(model)),
+        }
+    }
+
+    /// The names of those that are built in.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ["static_mean", "static_peak", "clairvoyant"].into_iter().chain(RIVALS.iter().map(|rival| rival.name))
+    }
+
+    /// One of a user's configuration: a service of the full form, or the short form, of which target and source may be left out.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub fn from_config(name: &str, document: &Value) -> Result<Self> {
+        let rules = load_rules(document, name).map_err(Error::from)?;
+        Ok(Self {
+            name: name.to_owned(),
+            interval_secs: INTERVAL_SECS,
+            metrics: Metrics::Direct,
+            strategy: Strategy::Rules(Box::new(rules)),
+        })
+    }
+
+    /// The bounds within which it moves.
+    pub fn bounds(&self, model: &Model) -> (u32, u32) {
+        match &self.strategy {
+            Strategy::Rules(rules) => (rules.bounds.min, rules.bounds.max),
+            Strategy::StaticMean | Strategy::StaticPeak | Strategy::Clairvoyant => model.bounds,
+        }
+    }
+
+    /// How many tasks it starts with: what the first five minutes need.
+    pub(super) fn first_count(&self, workload: &Workload, model: &Model) -> u32 {
+        let (from, to) = (0.0, workload.duration());
+        let load = |to| workload.load(super::Window { from, to }, model);
+        let tasks = match &self.strategy {
+            Strategy::StaticMean => load(to) / 0.7,
+            Strategy::StaticPeak => {
+                let minutes = (0..(to / 60.0).ceil() as u64).map(|minute| 60.0 * minute as f64);
+                let loads = minutes.map(|from| workload.load(super::Window { from, to: from + 60.0 }, model));
+                loads.fold(0.0, f64::max)
+            }
+            Strategy::Rules(_) | Strategy::Clairvoyant => load(to.min(300.0)),
+        };
+        let (min, max) = self.bounds(model);
+        (tasks.ceil() as u32).max(min).min(max)
+    }
+}

@@ -1,0 +1,167 @@
+//! What a contender wants at a tick: by production's code with its state, or by a strategy of its own.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::contender::{Contender, Strategy};
+use super::foresight::Foresight;
+use super::model::Model;
+use super::view::Reading as Seen;
+use super::workload::Workload;
+use super::world::World;
+use crate::core::{
+    Amount, Answer, Computed, Direction, Observation, Past, Protected, QueueDepth, Reading, Rules, Sample, State,
+    TargetStatus, Unreadable, decide,
+};
+use crate::error::ErrorKind;
+use crate::formula;
+
+/// The name of the source in formulas.
+const SOURCE: &str = "queue";
+
+/// When a run begins: any time would do that has nothing special.
+const START_SECS: i64 = 1_767_225_600;
+
+/// The most results of formulas that are kept.
+const MOST_KEPT: usize = 100_000;
+
+pub(super) struct Controller<'a> {
+    contender: &'a Contender,
+    workload: &'a Workload,
+    first: u32,
+    is_protected: bool,
+    past: Past,
+    seen: Observation,
+    formulas: Formulas,
+    foresight: Option<Foresight>,
+    #[cfg(test)]
+    is_stored: bool,
+}
+
+/// What the rules' formula gave, and those of policies.
+type Results = (Option<Computed>, BTreeMap<String, Computed>);
+
+/// What formulas gave, by the reading. Production gives each evaluation a thread and a deadline, and there is only one source here.
+struct Formulas {
+    are_used: bool,
+    known: HashMap<(u64, Option<u64>), Results>,
+}
+
+impl<'a> Controller<'a> {
+    pub fn new(contender: &'a Contender, workload: &'a Workload, model: &Model, seed: u64) -> Self {
+        let status = TargetStatus::default();
+        let answer = Answer::Unreadable(unavailable());
+        let samples = vec![Sample { source: SOURCE.to_owned(), answer }];
+        let (formula, policy_formulas) = (None, BTreeMap::new());
+        let (protected, alert, scheduled_for) = (None, None, None);
+        let are_used = match &contender.strategy {
+            Strategy::Rules(rules) => {
+                let has_own = rules.policies.iter().any(|policy| policy.formulas().next().is_some());
+                has_own || matches!(rules.combine, crate::core::Combine::Formula(_))
+            }
+            _ => false,
+        };
+        let foresight = match &contender.strategy {
+            Strategy::Clairvoyant => Some(Foresight::new(workload, model, contender.interval_secs, seed)),
+            _ => None,
+        };
+        Self {
+            contender,
+            workload,
+            first: contender.first_count(workload, model),
+            is_protected: model.is_protected,
+            past: Past::Absent,
+            seen: Observation { samples, status, protected, formula, policy_formulas, alert, scheduled_for },
+            formulas: Formulas { are_used, known: HashMap::new() },
+            foresight,
+            #[cfg(test)]
+            is_stored: false,
+        }
+    }
+
+    pub fn first_count(&self) -> u32 {
+        self.first
+    }
+
+    pub fn decide(&mut self, world: &World<'_>, reading: Option<Seen>, now: f64) -> u32 {
+        match (&self.contender.strategy, &self.foresight) {
+            (Strategy::Rules(rules), _) => self.by_rules(rules, world, reading, now),
+            (_, Some(foresight)) => foresight.wants(now),
+            _ => self.first,
+        }
+    }
+
+    fn by_rules(&mut self, rules: &Rules, world: &World<'_>, reading: Option<Seen>, now: f64) -> u32 {
+        let (running, pending) = (world.fleet.running(), world.fleet.starting());
+        self.seen.status = TargetStatus { desired: world.desired(), running, pending, ..TargetStatus::default() };
+        let reading = reading.filter(|_| !self.workload.unreadable.iter().any(|when| when.contains(now)));
+        self.seen.samples[0].answer = match reading {
+            Some(Seen { at, backlog, in_flight }) => {
+                let depth = QueueDepth { backlog, in_flight: Some(in_flight), ..QueueDepth::default() };
+                Answer::Reading(Reading { taken_at: timestamp(at), amount: Amount::Queue(depth) })
+            }
+            None => Answer::Unreadable(unavailable()),
+        };
+        let now = timestamp(now);
+        self.formulas.evaluate(rules, &mut self.seen, now);
+        self.seen.protected = None;
+        let (mut decision, mut state) = decide(rules, &self.seen, &self.past, now);
+        if self.is_protected && decision.direction() == Some(Direction::In) {
+            self.seen.protected = Some(Protected::Tasks(world.fleet.busy()));
+            (decision, state) = decide(rules, &self.seen, &self.past, now);
+        }
+        if decision.direction().is_some() {
+            state.confirm();
+        }
+        self.past = Past::Known(self.stored(state));
+        decision.desired
+    }
+
+    #[cfg(not(test))]
+    fn stored(&self, state: State) -> State {
+        state
+    }
+
+    /// As the store would give it back.
+    #[cfg(test)]
+    fn stored(&self, state: State) -> State {
+        if !self.is_stored {
+            return state;
+        }
+        let text = serde_json::to_string(&state).expect("a state can be written");
+        serde_json::from_str(&text).expect("what was written can be read")
+    }
+
+    #[cfg(test)]
+    pub fn store_between_ticks(&mut self) {
+        self.is_stored = true;
+    }
+}
+
+impl Formulas {
+    fn evaluate(&mut self, rules: &Rules, seen: &mut Observation, now: Timestamp) {
+        let depth = match &seen.samples[0].answer {
+            _ if !self.are_used => return,
+            Answer::Reading(Reading { amount: Amount::Queue(depth), .. }) => (depth.backlog, depth.in_flight),
+            _ => return formula::evaluate(rules, seen, now),
+        };
+        if let Some((formula, policies)) = self.known.get(&depth) {
+            (seen.formula, seen.policy_formulas) = (formula.clone(), policies.clone());
+            return;
+        }
+        formula::evaluate(rules, seen, now);
+        if self.known.len() < MOST_KEPT {
+            self.known.insert(depth, (seen.formula.clone(), seen.policy_formulas.clone()));
+        }
+    }
+}
+
+fn timestamp(secs: f64) -> Timestamp {
+    let start = Timestamp::from_second(START_SECS).expect("it is a time");
+    start.checked_add(SignedDuration::from_millis((secs * 1000.0) as i64)).unwrap_or(Timestamp::MAX)
+}
+
+fn unavailable() -> Unreadable {
+    Unreadable { kind: ErrorKind::Unavailable, detail: "reading depth of queue \"queue\": simulated fault".to_owned() }
+}

@@ -1,0 +1,102 @@
+//! What a contender sees of the queue: numbers that are old and not exact.
+
+use std::collections::VecDeque;
+
+use rand::RngExt;
+use rand_distr::{Distribution, Normal};
+use rand_pcg::Pcg64;
+
+use super::contender::{Contender, Metrics};
+use super::model::{Model, Stream, stream};
+
+/// CloudWatch has a point for each minute, and shows it so much later.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
+const MINUTE: f64 = 60.0;
+
+/// What was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    /// The time that the provider gives it.
+    pub at: f64,
+    pub backlog: u64,
+    pub in_flight: u64,
+}
+
+/// A moment at which the queue is or was looked at, for what is read later.
+struct Look {
+    at: f64,
+    found: Option<(u64, u64)>,
+}
+
+/// The looks that are still to be read, in the order of their readings.
+pub(super) struct View {
+    metrics: Metrics,
+    age: f64,
+    noise: Normal<f64>,
+    interval: f64,
+    planned: u64,
+    looks: VecDeque<Look>,
+    chance: Pcg64,
+}
+
+impl View {
+    pub fn new(contender: &Contender, model: &Model, seed: u64) -> Self {
+        let (metrics, interval) = (contender.metrics, contender.interval_secs.max(0.1));
+        let noise = Normal::new(1.0, model.metric_noise.max(0.0)).expect("it is finite");
+        let (age, chance) = (model.metric_age_secs.max(0.0), stream(seed, Stream::Metrics));
+        Self { metrics, age, noise, interval, planned: 0, looks: VecDeque::new(), chance }
+    }
+
+    /// When to look next, if that is up to a moment.
+    pub fn next_look(&mut self, until: f64) -> Option<f64> {
+        self.plan(until);
+        let next = self.looks.iter().filter(|look| look.found.is_none()).map(|look| look.at);
+        next.min_by(f64::total_cmp).filter(|at| *at <= until)
+    }
+
+    /// Notes what is found at the next look.
+    pub fn look(&mut self, found: (u64, u64)) {
+        let open = self.looks.iter_mut().filter(|look| look.found.is_none());
+        if let Some(look) = open.min_by(|one, other| one.at.total_cmp(&other.at)) {
+            look.found = Some(found);
+        }
+    }
+
+    /// Plans the looks for all readings of which one may have to be taken until a moment.
+    fn plan(&mut self, until: f64) {
+        loop {
+            let number = (self.planned + 1) as f64;
+            let at = match self.metrics {
+                Metrics::CloudWatch if until < MINUTE * number => return,
+                Metrics::CloudWatch => MINUTE * number,
+                Metrics::Direct if until + self.age < self.interval * number => return,
+                Metrics::Direct => (self.interval * number - self.age * self.chance.random::<f64>()).max(0.0),
+            };
+            self.looks.push_back(Look { at, found: None });
+            self.planned += 1;
+        }
+    }
+
+    /// What is read at a tick.
+    pub fn reading(&mut self, now: f64) -> Option<Reading> {
+        match self.metrics {
+            Metrics::Direct => {
+                let (backlog, in_flight) = self.looks.pop_front()?.found?;
+                // The queue does not say how old its counts are.
+                Some(Reading { at: now, backlog: self.blur(backlog), in_flight: self.blur(in_flight) })
+            }
+            Metrics::CloudWatch => {
+                while self.looks.get(1).is_some_and(|next| next.at + MINUTE <= now) {
+                    self.looks.pop_front();
+                }
+                let Look { at, found } = self.looks.front()?;
+                let (backlog, in_flight) = (*found)?;
+                (at + MINUTE <= now).then_some(Reading { at: *at, backlog, in_flight })
+            }
+        }
+    }
+
+    fn blur(&mut self, count: u64) -> u64 {
+        (count as f64 * self.noise.sample(&mut self.chance)).round() as u64
+    }
+}
