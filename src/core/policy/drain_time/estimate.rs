@@ -56,9 +56,9 @@ const BURST: f64 = 4.0;
 const SERVICE_OVER: f64 = 7_200.0;
 /// By how many answered changes of a message's worth the service time counts that was said, and how many times as long a message may
 /// be learned to take at most: a wrong lesson stays affordable. Where nothing was said there is more to learn.
-const SAID_COUNTS: f64 = 40.0;
+const SAID_COUNTS: f64 = 60.0;
 const LONGEST: f64 = 2.0;
-const DOUBT: f64 = 4.0;
+const DOUBT: f64 = 2.0;
 
 /// How long a message takes, before anything is learned of it.
 #[derive(Debug, Clone, Copy)]
