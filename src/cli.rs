@@ -29,7 +29,7 @@ use crate::shared::Shared;
 use crate::{sources, targets};
 
 pub use adapters::markdown as adapters_in_markdown;
-pub use reading::{SourceReading, TargetReading, read_source, read_target};
+pub use reading::{SourceReading, TargetReading, TargetsFound, find_targets, read_source, read_target};
 pub use scenario::{Scenario, play};
 
 /// Keeps the number of workers equal to the work.
@@ -89,7 +89,8 @@ enum Verb {
         #[arg(long, conflicts_with = "json")]
         markdown: bool,
     },
-    /// Read the status of one target once, and print it with what its own labels ask for and which permissions it needs.
+    /// Read the status of one target once, and print it with what its own labels ask for and which permissions it needs. Of a name
+    /// with a `*` it lists what that stands for.
     Status {
         /// The target: a file, - for standard input, a JSON object, or KEY=VALUE for each setting, such as type=ecs.
         #[arg(required = true)]
@@ -181,7 +182,10 @@ impl Command {
             Verb::Sources { json, markdown } => listed(sources::TABLE, json, markdown),
             Verb::Status { target } => {
                 let (settings, from) = reading::settings(&target)?;
-                pretty(&json!(read_target(settings, &from, Arc::new(Environment)).await?))
+                match find_targets(settings.clone(), &from, Arc::new(Environment)).await? {
+                    Some(found) => pretty(&json!(found)),
+                    None => pretty(&json!(read_target(settings, &from, Arc::new(Environment)).await?)),
+                }
             }
             Verb::Targets { json, markdown } => listed(targets::TABLE, json, markdown),
             Verb::Validate { file, in_lambda } => validate(file, in_lambda).await,

@@ -147,7 +147,7 @@ impl Daemon {
 
     async fn tick(&self, plan: Plan) -> Result<Answer, Failed> {
         let mut config = self.host.configure(&self.options.event, &self.options.invocation(), plan.call).await?;
-        config::received(&mut config, self.began);
+        config::received(&mut config, self.began, &self.began.to_string());
         self.host.tick(config, None, plan).await
     }
 

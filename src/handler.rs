@@ -161,7 +161,7 @@ impl Host {
         let budget = budget(invocation.deadline_ms, now);
         let (call, end) = (Call::within(budget), End::after(budget, now));
         let mut config = self.configure(event, &invocation, call).await?;
-        config::received(&mut config, now);
+        config::received(&mut config, now, &self.names(&invocation, now));
         let scheduled_for = scheduled_time(event).filter(|time| can_be_delivered(*time, now));
         if let Some(late_by_secs) = late_by(scheduled_for, now, config.max_event_age_secs) {
             tracing::warn!(
@@ -179,6 +179,14 @@ impl Host {
         }
     }
 
+    /// What names an invocation: of a function its request id, the same where Lambda tries again.
+    fn names(&self, invocation: &Invocation, received: Timestamp) -> String {
+        match self.in_lambda && !invocation.id.is_empty() {
+            true => invocation.id.clone(),
+            false => received.to_string(),
+        }
+    }
+
     /// Ticks until the end is near.
     async fn repeat(
         &self,
@@ -190,7 +198,7 @@ impl Host {
     ) -> Result<Answer, Failed> {
         let tick = async |plan: Plan| {
             let mut config = self.configure(event, invocation, plan.call).await?;
-            config::received(&mut config, received);
+            config::received(&mut config, received, &self.names(invocation, received));
             self.tick(config, invocation.function_arn.as_deref(), plan).await
         };
         let mut looped = Loop::new(&invocation.id, &self.holder, intervals, end, tick);

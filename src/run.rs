@@ -4,6 +4,8 @@
 //! by compare-and-swap before the count is set, so that of any number of overlapping ticks one acts. A crash between the
 //! two is recognised by the next tick in `core`. The confirmation afterwards saves that tick the question; nothing depends on it.
 
+#[cfg(test)]
+mod alerts;
 mod asked;
 mod draft;
 mod lease;

@@ -85,6 +85,46 @@ pub struct TargetReading {
     pub permissions: BTreeSet<&'static str>,
 }
 
+/// What a name with a `*` stands for now.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetsFound {
+    /// The target's type.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What its settings name, with the `*`.
+    pub target: String,
+    /// What was found, as it is named without a `*`.
+    pub stands_for: Vec<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// The IAM actions that these settings need.
+    pub permissions: BTreeSet<&'static str>,
+}
+
+/// Lists what a target stands for whose name has a `*`; nothing of one whose name has none.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for settings that are wrong, or the target's own.
+pub async fn find_targets(settings: Value, from: &str, vars: Arc<dyn Vars>) -> Result<Option<TargetsFound>> {
+    let (config, section, identity) = config::load_target(settings, from, vars.as_ref()).map_err(Error::from)?;
+    if !identity.is_pattern() {
+        return Ok(None);
+    }
+    let permissions = statements_of(&section, &Place::new(&config.region, "123456789012"))?;
+    let shared = Shared::new(&config, vars, None).await;
+    let began = Instant::now();
+    let call = Call::within(budget(None, System.now()));
+    let found = call.run("looking for services", async { section.build(&shared)?.discover().await }).await?;
+    let stands_for = found.iter().flat_map(|settings| (section.kind.identities)(settings, &config.region));
+    Ok(Some(TargetsFound {
+        kind: section.kind.name,
+        target: identity.to_string(),
+        stands_for: stands_for.map(|identity| identity.to_string()).collect(),
+        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        permissions: permissions.into_iter().flat_map(|statement| statement.action).collect(),
+    }))
+}
+
 /// Reads the status of one target once.
 ///
 /// # Errors

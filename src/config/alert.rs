@@ -5,7 +5,6 @@
 //! What a label asks for is a step within the service's bounds. An alert that is resolved, one of `type: node`, and an event
 //! that is no alert ask for nothing.
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::origin::{Layer, Origin, Problems};
@@ -27,6 +26,8 @@ pub(super) fn deliver(event: &Value, services: &mut [Service], problems: &mut Pr
     }
     let at = Origin::new(&Layer::Event, "groupLabels");
     let taker = match label("service") {
+        // Of what a name with `*` stands for is not known, which fails by itself.
+        Some(name) if takers.iter().any(|service| may_stand_for(service, &name)) => return,
         Some(name) => takers.into_iter().find(|service| service.name == name),
         None if takers.len() == 1 => takers.pop(),
         None => None,
@@ -40,10 +41,18 @@ pub(super) fn deliver(event: &Value, services: &mut [Service], problems: &mut Pr
     }
 }
 
-/// Says when an event came, for alerts that do not say since when they fire: such a one is another each time.
-pub(super) fn received(config: &mut Config, at: Timestamp) {
+/// Whether a name with `*`, of which it is not known what it stands for, may stand for this one.
+fn may_stand_for(service: &Service, name: &str) -> bool {
+    let is_unknown = service.unknown.is_some() && service.identity.is_pattern();
+    is_unknown && name.strip_prefix(&service.name).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Names the alerts that do not say since when they fire after the invocation that brought them, which is the same where it
+/// is tried again.
+pub(super) fn received(config: &mut Config, invocation: &str) {
     let alerts = config.services.iter_mut().filter_map(|service| service.alert.as_mut());
-    alerts.filter(|alert| alert.id.is_empty()).for_each(|alert| alert.id = at.to_string());
+    let unnamed = alerts.filter(|alert| alert.id.is_empty());
+    unnamed.for_each(|alert| alert.id = invocation.chars().take(LONGEST / 4).collect());
 }
 
 fn webhook(event: &Value) -> Option<Value> {
@@ -95,7 +104,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::{Input, load};
+    use crate::config::{Input, load, load_with};
+    use crate::core::Unreadable;
+    use crate::error::ErrorKind;
 
     fn config(event: &Value) -> Result<Config, Problems> {
         let service = |name: &str| {
@@ -113,7 +124,7 @@ mod tests {
 
     fn alerts(event: &Value) -> [Option<Alert>; 2] {
         let mut config = config(event).expect("it is valid");
-        received(&mut config, "2026-11-22T12:00:00Z".parse().expect("a time"));
+        received(&mut config, "request-1");
         [0, 1].map(|service| config.services[service].alert.clone())
     }
 
@@ -139,10 +150,51 @@ mod tests {
     }
 
     #[test]
-    fn labels_alone_are_another_alert_each_time() {
+    fn labels_alone_are_another_alert_in_each_invocation() {
         let event = json!({ "groupLabels": { "service": "orders", "scale": "-2", "by": 0 } });
-        let alert = Alert { id: "2026-11-22T12:00:00Z".to_owned(), direction: Direction::In, by: Some(2) };
+        let alert = Alert { id: "request-1".to_owned(), direction: Direction::In, by: Some(2) };
         assert_eq!(alerts(&event), [Some(alert), None]);
+    }
+
+    /// The services of a name with `*`, once it is known what it stands for, each with whether it has the alert.
+    fn alerted(labels: Value, found: Option<Result<Vec<Value>, Unreadable>>) -> Result<Vec<(String, bool)>, Problems> {
+        let target = |name: &str| json!({ "type": "ecs", "cluster": "prod", "service": name });
+        let service = |name: &str, of_target: &str| {
+            json!({
+                "name": name, "target": target(of_target), "policies": [{ "type": "alert_step" }],
+                "sources": [{ "type": "sqs", "queue_url": "https://sqs.us-east-1.amazonaws.com/123456789012/q" }],
+            })
+        };
+        let document = json!({ "services": [service("all", "orders-*"), service("refunds", "refunds")] }).to_string();
+        let vars = [("CONFIG", document.as_str()), ("S3_CONFIG_BUCKET", "state")];
+        let vars: BTreeMap<_, _> = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let event = json!({ "groupLabels": labels });
+        let input = Input { vars: &vars, event: &event, in_lambda: true, remote: None };
+        let found = found.into_iter().map(|found| (0, found)).collect();
+        let services = load_with(input, &found)?.services;
+        Ok(services.into_iter().map(|service| (service.name, service.alert.is_some())).collect())
+    }
+
+    #[test]
+    fn an_alert_is_for_a_service_that_was_discovered() {
+        let owned = |services: &[(&str, bool)]| -> Vec<_> {
+            services.iter().map(|(name, is_alerted)| ((*name).to_owned(), *is_alerted)).collect()
+        };
+        let labels = json!({ "service": "all/orders-a", "scale": "up" });
+        let found = ["orders-a", "orders-b"].map(|name| json!({ "cluster": "prod", "service": name })).to_vec();
+        // Before it is known what the name stands for, nothing can be said.
+        assert_eq!(alerted(labels.clone(), None).expect("it is valid"), owned(&[("all", false), ("refunds", false)]));
+        let all = alerted(labels.clone(), Some(Ok(found.clone()))).expect("it is valid");
+        assert_eq!(all, owned(&[("refunds", false), ("all/orders-a", true), ("all/orders-b", false)]));
+        let nobody = json!({ "service": "all/orders-z", "scale": "up" });
+        assert!(alerted(nobody, Some(Ok(found))).is_err(), "it is known that there is none");
+        // What could not be listed fails by itself, and the others go on.
+        let why = Unreadable { kind: ErrorKind::Denied, detail: "it cannot be listed".to_owned() };
+        let unknown = alerted(labels, Some(Err(why.clone()))).expect("it is valid");
+        assert_eq!(unknown, owned(&[("refunds", false), ("all", false)]));
+        let other = json!({ "service": "refunds", "scale": "up" });
+        let known = alerted(other, Some(Err(why))).expect("it is valid");
+        assert_eq!(known, owned(&[("refunds", true), ("all", false)]));
     }
 
     #[test]

@@ -107,13 +107,14 @@ fn services(
         }
     }
     refuse_twins(&services, problems);
-    let is_whole = services.iter().all(|(service, _)| service.is_some());
+    let is_known = |service: &Service| !service.identity.is_pattern();
+    let is_whole = services.iter().all(|(service, _)| service.as_ref().is_some_and(is_known));
     let asked = services.len();
     let configured: Vec<_> = services.into_iter().filter_map(|(service, _)| service).collect();
     let more = discovered::without_twins(discovered, &configured);
     let asked = asked + more.len();
     let mut services: Vec<_> = configured.into_iter().chain(more).collect();
-    // Where a service is not valid, nothing can be said about what an alert names.
+    // Where a service is not valid, or it was not asked yet what it stands for, nothing can be said about what an alert names.
     if is_whole {
         alert::deliver(input.event, &mut services, problems);
     }

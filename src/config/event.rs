@@ -86,12 +86,12 @@ pub(super) fn take(section: &mut Section<dyn Source>, event: &Value, at: &Origin
 }
 
 /// Says when the event came, for readings in it that do not say when they were taken. A loop reads it again and again, and
-/// it does not get any younger.
-pub(crate) fn received(config: &mut Config, at: Timestamp) {
+/// it does not get any younger. `invocation` is the one that brought it.
+pub(crate) fn received(config: &mut Config, at: Timestamp, invocation: &str) {
     for source in config.services.iter_mut().flat_map(|service| &mut service.sources) {
         sources::note_received(&mut source.section, at);
     }
-    alert::received(config, at);
+    alert::received(config, invocation);
 }
 
 #[cfg(all(test, feature = "full"))]
@@ -111,7 +111,7 @@ mod tests {
         let taken_at = async |event: Value| {
             let input = Input { vars: &vars, event: &event, in_lambda: true, remote: None };
             let mut config = load(input).expect("it is valid");
-            received(&mut config, "2026-11-22T12:00:00Z".parse().expect("a time"));
+            received(&mut config, "2026-11-22T12:00:00Z".parse().expect("a time"), "request-1");
             let source = &config.services[0].sources[0].section;
             let source = source.build(&Shared::for_wire("http://127.0.0.1:9")).expect("it can be built");
             source.read().await.expect("the number is there").taken_at.expect("it has a time").to_string()

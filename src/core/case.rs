@@ -37,6 +37,8 @@ pub(super) struct Case<'a> {
     loads: Vec<(&'a str, f64)>,
     brakes: Vec<(&'a Brake, f64)>,
     all_read: bool,
+    /// Whether a policy that looks at no load by itself asks for tasks.
+    is_asked_for: bool,
     /// Whether one task more is asked for although others have not arrived.
     probes: bool,
     /// Whether the configuration orders a scale-in although nothing can be read.
@@ -71,6 +73,7 @@ impl<'a> Case<'a> {
             loads: Vec::new(),
             brakes: Vec::new(),
             all_read: true,
+            is_asked_for: false,
             probes: false,
             is_ordered_in: false,
             reasons,
@@ -90,8 +93,10 @@ impl<'a> Case<'a> {
             self.note_change_by_others(intent.to);
         } else if self.current < intent.to && self.is_within(intent.at, self.rules.scale_out_cooldown_secs) {
             self.unfinished = Some(intent);
+        } else {
+            // An unfinished scale-in is dropped: its cooldown runs, and after that the facts decide anew.
+            self.state.take_back_answers(intent.at);
         }
-        // An unfinished scale-in is dropped: its cooldown runs, and after that the facts decide anew.
     }
 
     /// Respects a count that somebody else set since the last tick: it is where this decision starts from.
@@ -126,6 +131,7 @@ impl<'a> Case<'a> {
             None => {}
         }
         if from != to {
+            self.hand_over_answers();
             self.note_answered_alert();
         }
         if self.probes && from < to {
@@ -141,6 +147,15 @@ impl<'a> Case<'a> {
             self.reasons.push(Reason::AlreadyAtDesiredCapacity);
         }
         (Decision { current: from, desired: to, reasons: self.reasons }, self.state)
+    }
+
+    /// What an announced change was to answer is answered by the one that makes it after all, and by no other.
+    fn hand_over_answers(&mut self) {
+        match &self.unfinished {
+            Some(intent) if intent.to == self.wanted => self.state.date_answers(intent.at, self.now),
+            Some(intent) => self.state.take_back_answers(intent.at),
+            None => {}
+        }
     }
 
     /// Where a relative step counts from: while the scale-out cooldown runs, the count before the scale-outs that it

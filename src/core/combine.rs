@@ -19,20 +19,34 @@ pub enum Combine {
 
 impl Combine {
     /// Returns the loads to compare, by name. `all` are the names of all sources that count, whether or not they could be
-    /// read: a sum and a mean without some of them are too small, and never too large. What a formula makes of them is not
-    /// known here.
+    /// read: a sum and a mean without some of them are too small, and never too large, and another load by another name, so
+    /// that nothing is remembered of them for when all can be read. What a formula makes of them is not known here.
     pub(super) fn loads(&self, read: &[(&str, f64)], all: &[&str], rules: &Rules) -> Vec<(String, f64)> {
+        let names = self.names(all, read.len() == all.len());
+        let named = |load: f64| names.into_iter().map(|name| (name.to_owned(), load)).collect();
         let weighted = || read.iter().map(|&(source, load)| (source.to_owned(), bounded(load * rules.weight(source))));
         let sum = || bounded(weighted().map(|(_, load)| load).sum());
         match self {
             _ if read.is_empty() => Vec::new(),
             Self::Max => weighted().collect(),
-            Self::Sum => vec![("sum".to_owned(), sum())],
+            Self::Sum => named(sum()),
             Self::Mean => {
                 let weights: f64 = all.iter().map(|source| rules.weight(source)).sum();
-                vec![("mean".to_owned(), bounded(sum() / weights))]
+                named(bounded(sum() / weights))
             }
             Self::Formula(_) => Vec::new(),
+        }
+    }
+
+    /// The names of the loads to compare, where all of `all` could be read or some could not.
+    pub(super) fn names<'a>(&self, all: &[&'a str], is_whole: bool) -> Vec<&'a str> {
+        match (self, is_whole) {
+            (Self::Max, _) => all.to_vec(),
+            (Self::Sum, true) => vec!["sum"],
+            (Self::Sum, false) => vec!["partial_sum"],
+            (Self::Mean, true) => vec!["mean"],
+            (Self::Mean, false) => vec!["partial_mean"],
+            (Self::Formula(_), _) => vec!["formula"],
         }
     }
 }
@@ -68,9 +82,9 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_makes_no_load_larger() {
-        assert_eq!(loads(&Combine::Sum, &[("a", 30.0)], &[]), one("sum", 30.0));
-        assert_eq!(loads(&Combine::Mean, &[("a", 30.0)], &[]), one("mean", 15.0));
-        assert_eq!(loads(&Combine::Mean, &[("a", 30.0)], &[("b", 5.0)]), one("mean", 5.0));
+        assert_eq!(loads(&Combine::Sum, &[("a", 30.0)], &[]), one("partial_sum", 30.0));
+        assert_eq!(loads(&Combine::Mean, &[("a", 30.0)], &[]), one("partial_mean", 15.0));
+        assert_eq!(loads(&Combine::Mean, &[("a", 30.0)], &[("b", 5.0)]), one("partial_mean", 5.0));
         for combine in &[Combine::Max, Combine::Sum, Combine::Mean] {
             assert_eq!(loads(combine, &[], &[]), []);
         }

@@ -180,6 +180,35 @@ impl State {
         self.policies.retain(|_, memory| !memory.ends_with_a_change());
     }
 
+    /// Takes back that alerts were answered by the change that was decided then.
+    pub(super) fn take_back_answers(&mut self, at: Timestamp) {
+        self.policies.retain(|_, memory| match memory {
+            Memory::Alerts(answered) => {
+                answered.retain(|it| it.at != at);
+                !answered.is_empty()
+            }
+            _ => true,
+        });
+    }
+
+    /// Has a later change answer the alerts of one that was decided before.
+    pub(super) fn date_answers(&mut self, from: Timestamp, to: Timestamp) {
+        let alerts = self.policies.values_mut().filter_map(|memory| match memory {
+            Memory::Alerts(answered) => Some(answered),
+            _ => None,
+        });
+        alerts.flatten().filter(|it| it.at == from).for_each(|it| it.at = to);
+    }
+
+    /// Records that the announced change cannot be made: it answered nothing.
+    #[must_use]
+    pub fn with_the_change_refused(mut self, current: u32) -> Self {
+        if let Some(at) = self.pending.as_ref().map(|intent| intent.at) {
+            self.take_back_answers(at);
+        }
+        self.without_the_change(current)
+    }
+
     /// The same, of a decision that was not carried out: cooldowns run as if it had been, and the count is what it was.
     #[must_use]
     pub fn without_the_change(mut self, current: u32) -> Self {

@@ -190,7 +190,7 @@ impl Draft {
                 state.confirm();
                 Some(state)
             }
-            (Some(state), Some(current)) => Some(state.without_the_change(current)),
+            (Some(state), Some(current)) => Some(state.with_the_change_refused(current)),
             (state, _) => state,
         };
     }
@@ -236,7 +236,24 @@ impl Draft {
         }
     }
 
-    pub fn finish(self, tick: &Tick<'_>, started: Instant) -> (usize, Record) {
+    /// An alert that was not looked at because of another tick fails the service, so that it is delivered again.
+    fn fail_for_a_lost_alert(&mut self) {
+        let Some(alert) = &self.member.service.alert else { return };
+        let why = match self.outcome {
+            Outcome::Conflict => "another invocation acts on the service",
+            Outcome::Standby => "another loop acts on the service",
+            Outcome::Deferred => "the target takes no more changes now",
+            _ => return,
+        };
+        let reasons = self.decision.iter().flat_map(|decision| &decision.reasons);
+        if !reasons.into_iter().any(|reason| matches!(reason, Reason::AlertAnswered { .. })) {
+            let message = format!("answering the alert {:?}: {why}; it has to be delivered again", alert.id);
+            self.failures.push(Failure { kind: ErrorKind::Conflict, message });
+        }
+    }
+
+    pub fn finish(mut self, tick: &Tick<'_>, started: Instant) -> (usize, Record) {
+        self.fail_for_a_lost_alert();
         let Member { position, service, id, status, samples, .. } = self.member;
         let would_have = match (tick.config.dry_run, &self.decision) {
             (true, Some(decision)) => Some(tick.memory.compare(&service.identity.to_string(), decision)),

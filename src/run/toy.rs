@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub set: Vec<(Duration, String, u32)>,
     /// How many services were asked for, in all.
     pub asked: usize,
+    /// Whether the target refuses every count.
+    pub refuses: bool,
     /// How many times the target says that somebody else is changing it, and what they then leave.
     pub locked: usize,
     pub left_by_lock: Option<u32>,
@@ -123,6 +125,9 @@ impl Target for Toy {
                 inner.desired.insert(service.to_owned(), count);
             }
             return Err(Error::new(ErrorKind::Locked, "setting", "a deployment is under way"));
+        }
+        if inner.refuses {
+            return Err(Error::new(ErrorKind::Refused, "setting", "it is never more"));
         }
         inner.desired.insert(service.to_owned(), desired);
         inner.set.push((self.world.began.elapsed(), service.to_owned(), desired));

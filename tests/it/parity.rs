@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tidegate::cli::play;
 use tidegate::core::budget::{Claim, Wants, microscaling};
 use tidegate::core::{
-    Alert, Amount, Answer, Because, Bounds, Decision, Direction, Finite, Held, Past, Pause, Policy, Reading, Reason,
-    Rules, Sample, Situation, State, decide,
+    Action, Alert, Amount, Answer, Answered, Because, Bounds, Brake, Combine, ConfirmZero, Decision, Direction, Finite,
+    Held, Memory, Past, Pause, Policy, Reading, Reason, Rules, Sample, Situation, State, decide,
 };
 
 use crate::support::{decide_at, noon, noon_plus, rested, rules, seen, waiting};
@@ -339,6 +339,87 @@ fn an_alert_that_is_delivered_twice_steps_once() {
     assert_eq!(tick(13, &state, noon_plus(7200.0)).0.desired, 16);
 }
 
+/// A tick a so many seconds after noon, with this alert if any, and the state after it.
+fn alert_at(current: u32, state: &State, secs: f64, direction: Option<Direction>) -> (Decision, State) {
+    let rules = rules_of(json!({ "type": "alert_step" }), 1, 100);
+    let mut seen = seen(current, vec![waiting("queue", 5)]);
+    seen.alert = direction.map(|direction| Alert { id: "it".to_owned(), direction, by: Some(3) });
+    decide_at(&rules, &seen, &Past::Known(state.clone()), noon_plus(secs))
+}
+
+#[test]
+fn an_alert_whose_change_was_never_made_is_not_answered() {
+    let long_ago = State::new(noon_plus(-86_400.0));
+    for (direction, wanted) in [(Direction::Out, 13), (Direction::In, 7)] {
+        let alert = Some(direction);
+        let (first, announced) = alert_at(10, &long_ago, 0.0, alert);
+        assert_eq!((first.desired, announced.policies.len()), (wanted, 1));
+        // Nobody set it, and when the cooldown is over the alert still fires.
+        let (_, dropped) = alert_at(10, &announced, 121.0, None);
+        assert!(dropped.policies.is_empty(), "{dropped:?}");
+        for state in [&dropped, &announced] {
+            assert_eq!(alert_at(10, state, 200.0, alert).0.desired, wanted, "{direction:?}");
+        }
+        // The target refused it.
+        let refused = announced.clone().with_the_change_refused(10);
+        assert!(refused.policies.is_empty(), "{refused:?}");
+        assert_eq!(alert_at(10, &refused, 200.0, alert).0.desired, wanted, "{direction:?}");
+        // A rehearsal goes on as if it had been made.
+        assert_eq!(announced.clone().without_the_change(10).policies, announced.policies);
+    }
+}
+
+#[test]
+fn an_alert_that_is_held_by_a_cooldown_is_not_answered() {
+    // Nobody set what it asked for, and while the cooldown of the announced scale-in runs it fires again.
+    let (_, announced) = alert_at(10, &State::new(noon_plus(-86_400.0)), 0.0, Some(Direction::In));
+    let (held, state) = alert_at(10, &announced, 60.0, Some(Direction::In));
+    assert_eq!((held.desired, state.policies.len()), (10, 0), "{held:?}");
+    assert_eq!(alert_at(10, &state, 200.0, Some(Direction::In)).0.desired, 7);
+    // The same after a scale-out of somebody else's.
+    let mut after = State::new(noon_plus(-86_400.0));
+    after.last_out = Some(Action { at: noon(), from: 5, to: 10, base: 10, tick: None });
+    let (held, state) = alert_at(10, &after, 60.0, Some(Direction::Out));
+    assert_eq!((held.desired, state.policies.len()), (10, 0), "{held:?}");
+    assert_eq!(alert_at(10, &state, 200.0, Some(Direction::Out)).0.desired, 13);
+}
+
+#[test]
+fn what_makes_an_announced_change_after_all_answers_its_alert() {
+    let policies = json!([{ "type": "alert_step" }, { "type": "threshold", "scale_out_threshold": 100 }]);
+    let policies = policies.as_array().expect("a list").iter().cloned().map(policy).collect();
+    let rules = Rules { policies, min_remaining_fraction: 0.0, ..rules(1, 13) };
+    let tick = |current: u32, state: &State, secs: f64, load: u64, is_alerted: bool| {
+        let mut seen = seen(current, vec![waiting("queue", load)]);
+        seen.alert = is_alerted.then(|| Alert { id: "it".to_owned(), direction: Direction::Out, by: Some(3) });
+        decide_at(&rules, &seen, &Past::Known(state.clone()), noon_plus(secs))
+    };
+    let (_, announced) = tick(10, &State::new(noon_plus(-86_400.0)), 0.0, 99, true);
+    // A crash; then the load alone asks for as much, and for more than is announced.
+    let (again, state) = tick(10, &announced, 30.0, 5_000, false);
+    assert_eq!(again.desired, 13, "{again:?}");
+    let mut made = state.clone();
+    made.confirm();
+    let (answered, _) = tick(13, &made, 600.0, 99, true);
+    assert!(answered.reasons.contains(&Reason::AlertAnswered { alert: "it".to_owned() }), "{answered:?}");
+    // That was not made, either.
+    let (_, dropped) = tick(10, &state, 600.0, 99, false);
+    assert!(dropped.policies.is_empty(), "{dropped:?}");
+}
+
+#[test]
+fn a_change_for_another_reason_does_not_answer_an_alert_anew() {
+    let policies = [json!({ "type": "alert_step" }), json!({ "type": "threshold" })].map(policy).to_vec();
+    let rules = Rules { policies, min_remaining_fraction: 0.0, ..rules(1, 100) };
+    let mut seen = seen(10, vec![waiting("queue", 5_000)]);
+    seen.alert = Some(Alert { id: "it".to_owned(), direction: Direction::Out, by: Some(3) });
+    let mut state = State::new(noon_plus(-86_400.0));
+    let answered = vec![Answered { alert: "it".to_owned(), at: noon_plus(-3_600.0) }];
+    state.policies.insert("0/alert".to_owned(), Memory::Alerts(answered));
+    let (decision, after) = decide(&rules, &seen, &Past::Known(state.clone()), noon());
+    assert_eq!((decision.desired, after.policies), (60, state.policies));
+}
+
 /// Idle services are not written at every tick: what is remembered of a steady load stays as it is.
 #[test]
 fn what_is_remembered_of_a_steady_load_is_not_written_again() {
@@ -360,15 +441,132 @@ fn what_is_remembered_of_a_steady_load_is_not_written_again() {
 
 #[test]
 fn a_reading_that_failed_breaks_a_run_of_low_ones() {
-    let rules = rules_of(json!({ "type": "streak", "high": 1000, "low": 400, "samples_in": 3 }), 1, 10);
-    let mut past = rested();
-    let mut desired = Vec::new();
-    for (tick, load) in [Some(9.0), Some(9.0), None, Some(9.0), Some(9.0), Some(9.0)].into_iter().enumerate() {
-        let broken = crate::support::unreadable("queue", tidegate::error::ErrorKind::Timeout);
-        let seen = seen(5, vec![load.map_or(broken, gauge)]);
-        let (decision, state) = decide_at(&rules, &seen, &past, noon_plus(60.0 * tick as f64));
-        desired.push(decision.desired);
-        past = Past::Known(state);
+    for settings in [
+        json!({ "type": "streak", "high": 1000, "low": 400, "samples_in": 3 }),
+        json!({ "type": "streak", "high": 1000, "low": 400, "average_of": 3 }),
+    ] {
+        let rules = rules_of(settings, 1, 10);
+        let loads = [Some(9.0), Some(9.0), None, Some(9.0), Some(9.0), Some(9.0)];
+        assert_eq!(counts(&rules, loads.map(|load| vec![load])), [5, 5, 5, 5, 5, 4], "{rules:?}");
     }
-    assert_eq!(desired, [5, 5, 5, 5, 5, 4]);
+}
+
+/// The desired counts of ticks with these loads of sources, of which none are readings that failed.
+fn counts<const TICKS: usize>(rules: &Rules, ticks: [Vec<Option<f64>>; TICKS]) -> [u32; TICKS] {
+    let (mut past, mut tick) = (rested(), 0.0);
+    ticks.map(|loads| {
+        let sample = |(source, load): (usize, Option<f64>)| {
+            let broken = crate::support::unreadable("queue", tidegate::error::ErrorKind::Timeout);
+            Sample { source: format!("queue-{source}"), ..load.map_or(broken, gauge) }
+        };
+        let seen = seen(5, loads.into_iter().enumerate().map(sample).collect());
+        let (decision, state) = decide_at(rules, &seen, &past, noon_plus(tick));
+        past = Past::Known(state);
+        tick += 60.0;
+        decision.desired
+    })
+}
+
+#[test]
+fn a_sum_without_all_its_parts_is_no_reading_of_the_sum() {
+    let streak = json!({ "type": "streak", "high": 1000, "low": 400, "average_of": 2 });
+    let rules = Rules { combine: Combine::Sum, ..rules_of(streak, 1, 10) };
+    let ticks = [vec![Some(10.0), Some(900.0)], vec![Some(10.0), None], vec![Some(10.0), Some(600.0)]];
+    // The first and the last are 760 on average, the last two would be 310.
+    assert_eq!(counts(&rules, ticks), [5, 5, 5]);
+}
+
+#[test]
+fn high_readings_count_where_others_fail() {
+    let consecutive = json!({ "type": "streak", "high": 1000, "low": 400, "samples_out": 3 });
+    let average = json!({ "type": "streak", "high": 1000, "low": 400, "average_of": 3 });
+    for settings in [consecutive, average] {
+        // One is down for long: what the other has is enough.
+        let rules = Rules { combine: Combine::Sum, ..rules_of(settings.clone(), 1, 10) };
+        let half = || vec![Some(2000.0), None];
+        assert_eq!(counts(&rules, [half(), half(), half()]), [5, 5, 6], "{settings}");
+        // It fails again and again.
+        let rules = rules_of(settings.clone(), 1, 10);
+        let ticks = [Some(2000.0), None, Some(2000.0), None, Some(2000.0)].map(|load| vec![load]);
+        assert_eq!(counts(&rules, ticks), [5, 5, 5, 5, 6], "{settings}");
+    }
+}
+
+#[test]
+fn a_tick_that_is_delivered_again_is_no_further_reading() {
+    let tick = |rules: &Rules, past: &Past, minute: f64, late: f64, load: f64| {
+        let mut seen = seen(5, vec![gauge(load)]);
+        seen.scheduled_for = Some(noon_plus(60.0 * minute));
+        decide_at(rules, &seen, past, noon_plus(60.0 * minute + late))
+    };
+    let low = json!({ "type": "streak", "high": 1000, "low": 400, "samples_in": 3 });
+    let average = json!({ "type": "streak", "high": 1000, "low": 400, "average_of": 3 });
+    let pid = json!({ "type": "pid", "target_load": 50, "k_i": 0.1, "velocity_samples": 3 });
+    for settings in [low, average, pid] {
+        let rules = Rules { pause: Some(Pause::Hold(Held::Both)), ..rules_of(settings.clone(), 1, 10) };
+        let mut past = rested();
+        for minute in [0.0, 1.0] {
+            let (_, once) = tick(&rules, &past, minute, 0.0, 100.0 + minute);
+            let (_, again) = tick(&rules, &Past::Known(once.clone()), minute, 30.0, 200.0);
+            assert_eq!(again.policies, once.policies, "{settings}");
+            // An earlier one that comes late.
+            let (_, earlier) = tick(&rules, &Past::Known(once.clone()), minute - 1.0, 100.0, 200.0);
+            assert_eq!(earlier.policies, once.policies, "{settings}");
+            past = Past::Known(once);
+        }
+        let (_, next) = tick(&rules, &past, 2.0, 0.0, 300.0);
+        assert!(past != Past::Known(next), "{settings}: the next one counts");
+    }
+    // Nor does it confirm a zero.
+    let mut rules = rules_of(json!({ "type": "threshold" }), 0, 10);
+    rules.confirm_zero = ConfirmZero { readings: 3, secs: 0 };
+    let (_, once) = tick(&rules, &rested(), 0.0, 0.0, 0.0);
+    let (_, again) = tick(&rules, &Past::Known(once.clone()), 0.0, 30.0, 0.0);
+    assert_eq!((once.zeros["queue"].seen, again.zeros), (1, once.zeros));
+}
+
+/// Ticks of a controller with an integral at this count of 1 to 10, and what it added up.
+fn added_up(current: u32, loads: &[f64]) -> f64 {
+    let rules = rules_of(json!({ "type": "pid", "target_load": 100, "k_i": 0.01 }), 1, 10);
+    let (_, state) = history(&rules, current, loads).pop().expect("at least one tick");
+    match state.policies.values().next() {
+        Some(Memory::Course(course)) => course.sum,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_controller_adds_nothing_up_at_a_bound_that_it_pushes_towards() {
+    assert_eq!(added_up(5, &[200.0, 200.0, 200.0]), 300.0);
+    assert_eq!(added_up(10, &[200.0, 200.0, 200.0]), 0.0);
+    assert_eq!(added_up(5, &[20.0, 20.0, 20.0]), -240.0);
+    assert_eq!(added_up(1, &[20.0, 20.0, 20.0]), 0.0);
+    // Away from the bound it does, and what is left from before is worked off.
+    assert_eq!(added_up(10, &[20.0, 20.0]), -160.0);
+    assert_eq!(added_up(10, &[20.0, 20.0, 150.0]), -110.0);
+    assert_eq!(added_up(10, &[20.0, 500.0, 500.0]), 0.0);
+    assert_eq!(added_up(1, &[200.0, 200.0, 20.0]), 120.0);
+}
+
+#[test]
+fn only_loads_that_are_compared_are_remembered() {
+    let streak = || policy(json!({ "type": "streak", "high": 1000, "low": 400 }));
+    let alerts = policy(json!({ "type": "alert_step" }));
+    let mut rules = Rules { policies: vec![streak(), alerts], ..rules(1, 10) };
+    let mut past = rested();
+    let mut names = |rules: &Rules, minute: f64| {
+        let samples = ["orders", "sum", "dead"].map(|source| Sample { source: source.to_owned(), ..gauge(2000.0) });
+        let (_, state) = decide_at(rules, &seen(5, samples.to_vec()), &past, noon_plus(minute * 60.0));
+        past = Past::Known(state.clone());
+        state.policies.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(names(&rules, 0.0), ["0/dead", "0/orders", "0/sum"]);
+    rules.brakes = vec![Brake { source: "dead".to_owned(), stop_above: None, stop_on_growth: true }];
+    assert_eq!(names(&rules, 1.0), ["0/orders", "0/sum"]);
+    rules.combine = Combine::Mean;
+    assert_eq!(names(&rules, 2.0), ["0/mean"]);
+    rules.combine = Combine::Sum;
+    assert_eq!(names(&rules, 3.0), ["0/sum"]);
+    rules.policies.remove(0);
+    assert!(names(&rules, 4.0).is_empty());
 }

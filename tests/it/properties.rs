@@ -4,10 +4,10 @@ use jiff::SignedDuration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate::core::{
-    Action, AdjustmentType, Alarm, Alert, AlertStep, Amount, Answer, Answered, Band, Breaker, Computed, ConfirmZero,
-    Course, Decision, Direction, DrainTime, Finite, Intent, Level, Load, Loads, Memory, MetricType, Observation,
-    OneByOne, Past, Pid, Policy, PriorityOverride, Reading, Rules, Run, Sample, ScaleToZero, Shortfall, State, Step,
-    StepScaling, Streak, Target, Threshold, Unreadable, Zero, decide,
+    Action, AdjustmentType, Alarm, Alert, AlertStep, Amount, Answer, Answered, Band, Bounds, Breaker, Combine,
+    Computed, ConfirmZero, Course, Decision, Direction, DrainTime, Finite, Held, Intent, Level, Load, Loads, Memory,
+    MetricType, Observation, OneByOne, Past, Pause, Pid, Policy, PriorityOverride, Reading, Rules, Run, Sample,
+    ScaleToZero, Shortfall, State, Step, StepScaling, Streak, Target, Threshold, Unreadable, Zero, decide,
 };
 use tidegate::error::ErrorKind;
 
@@ -499,6 +499,51 @@ proptest! {
             counts.push(decision.desired);
         }
         prop_assert!(counts[230..].iter().all(|count| *count == counts[249]), "{:?}", counts);
+    }
+}
+
+/// Policies that remember what they read.
+fn any_remembering() -> impl Strategy<Value = Policy> {
+    let with_integral = (any_pid(), prop_oneof![Just(0.0), 0.0..0.5_f64]).prop_map(|(pid, k_i)| Pid { k_i, ..pid });
+    prop_oneof![any_streak().prop_map(Policy::Streak), with_integral.prop_map(Policy::Pid), any_policy()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_source_that_fails_brings_no_scale_in(
+        rules in any_rules(),
+        policies in vec(any_remembering(), 1..3),
+        (combine, current) in (prop::sample::select(vec![Combine::Sum, Combine::Mean]), 1..30_u32),
+        ticks in vec((0..1500_u64, 0..1500_u64, prop::option::of(0..3_usize)), 2..16),
+    ) {
+        // Nothing but the readings stands in the way of a scale-in, and nothing scales out.
+        let confirm_zero = ConfirmZero { readings: 1, secs: 0 };
+        let mut rules = Rules { policies, combine, confirm_zero, drain_first: false, min_remaining_fraction: 0.0, ..rules };
+        rules.pause = Some(Pause::Hold(Held::Out));
+        (rules.bounds, rules.first_scale_in_after_secs) = (Bounds { min: 0, max: 100 }, 0);
+        (rules.scale_out_cooldown_secs, rules.scale_in_cooldown_secs) = (0, 0);
+        // The first tick that scales in, with the ticks that fail or without them.
+        let first = |with_failures: bool| {
+            let mut past = Past::Known(State::new(noon_plus(-86_400.0)));
+            ticks.iter().enumerate().position(|(tick, &(one, other, fails))| {
+                let mut samples = vec![waiting("a", one), waiting("b", other)];
+                match fails {
+                    Some(_) if !with_failures => return false,
+                    Some(2) => samples = vec![unreadable("a", ErrorKind::Denied), unreadable("b", ErrorKind::Denied)],
+                    Some(which) => samples[which] = unreadable(["a", "b"][which], ErrorKind::Timeout),
+                    None => {}
+                }
+                let (decision, state) =
+                    decide_at(&rules, &seen(current, samples), &past, noon_plus(60.0 * tick as f64));
+                past = Past::Known(state);
+                decision.desired < current
+            })
+        };
+        if let Some(failing) = first(true) {
+            prop_assert!(first(false).is_some_and(|without| without <= failing), "at {}, and without at {:?}", failing, first(false));
+        }
     }
 }
 

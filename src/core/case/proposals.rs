@@ -1,7 +1,9 @@
 //! What policies want: the loads that they compare, what they remember of them, and the largest of their proposals.
 
-use super::{Case, Combine, Computed, Direction, ErrorKind, Observation, Reason, Unreadable, Zero, load_of};
-use crate::core::policy::{AlertStep, Policy, Proposal, Situation};
+use jiff::Timestamp;
+
+use super::{Case, Combine, Computed, Direction, ErrorKind, Observation, Reason, Rules, Unreadable, Zero, load_of};
+use crate::core::policy::{AlertStep, Memory, Policy, Proposal, Situation};
 
 /// A proposal with its policy and the name and number of the load.
 pub(super) type Proposed<'a> = (&'a Policy, String, f64, Proposal);
@@ -33,8 +35,24 @@ impl<'a> Case<'a> {
         // No proposal, no change: a service without a readable source stays where it is.
         self.wanted = self.propose(&self.loads.clone()).unwrap_or(self.current);
         if !self.all_read {
-            self.state.policies.retain(|_, memory| !memory.is_low_run());
+            self.break_what_leads_in();
         }
+    }
+
+    /// Forgets what could remove tasks across readings that failed: runs of low ones, and of a load that is not known now
+    /// what was to be averaged and was not high.
+    fn break_what_leads_in(&mut self) {
+        let compared = self.combined(&self.loads);
+        let is_known = |name: &str| compared.iter().any(|(compared, _)| compared == name);
+        for (key, memory) in &mut self.state.policies {
+            match (place_and_load(self.rules, key), memory) {
+                (Some((Policy::Streak(streak), name)), Memory::Loads(loads)) if !is_known(name) => {
+                    streak.keep_high(loads)
+                }
+                _ => {}
+            }
+        }
+        self.state.policies.retain(|_, memory| !memory.is_low_run());
     }
 
     pub(super) fn propose(&mut self, loads: &[(&str, f64)]) -> Option<u32> {
@@ -54,7 +72,9 @@ impl<'a> Case<'a> {
             for (place, policy) in rules.policies.iter().enumerate() {
                 let key = format!("{place}/{source}");
                 let memory = self.state.policies.get(&key).cloned();
-                let Some((proposal, memory)) = policy.propose(self.situation(load), memory, self.now) else { continue };
+                let Some((proposal, memory)) = policy.propose(self.situation(load), memory, self.counted_at()) else {
+                    continue;
+                };
                 match memory {
                     Some(memory) => drop(self.state.policies.insert(key, memory)),
                     None => drop(self.state.policies.remove(&key)),
@@ -77,6 +97,7 @@ impl<'a> Case<'a> {
                 _ => None,
             };
             let source = if matches!(policy, Policy::Band(_)) { "count" } else { "alert" };
+            self.is_asked_for |= proposal.is_some_and(|proposal| 0 < proposal.wants);
             proposals.extend(proposal.map(|proposal| self.note((policy, source.to_owned(), count, proposal))));
             if let Policy::DrainTime(drain) = policy {
                 proposals.extend(self.drain(place, policy, drain, loads));
@@ -102,9 +123,17 @@ impl<'a> Case<'a> {
         if Direction::between(self.current, self.wanted) != Some(alert.direction) {
             return;
         }
-        let of_alerts = |(_, policy): &(usize, &Policy)| matches!(policy, Policy::AlertStep(_));
-        for (place, _) in self.rules.policies.iter().enumerate().filter(of_alerts) {
+        let unfinished = self.unfinished.as_ref().map(|intent| intent.at);
+        let of_alerts = |(place, policy): (usize, &'a Policy)| match policy {
+            Policy::AlertStep(step) => Some((place, step)),
+            _ => None,
+        };
+        for (place, step) in self.rules.policies.iter().enumerate().filter_map(of_alerts) {
             let key = format!("{place}/alert");
+            // Another policy's change answers it no further.
+            if step.has_answered(alert, self.state.policies.get(&key), unfinished, self.now) {
+                continue;
+            }
             let answered = AlertStep::answer(alert, self.state.policies.remove(&key), self.now);
             self.state.policies.insert(key, answered);
         }
@@ -126,19 +155,18 @@ impl<'a> Case<'a> {
         (policy, source, load, proposal)
     }
 
-    /// Forgets what belongs to policies and loads that are no more.
+    /// Forgets what belongs to policies that are no more, and to loads that are not compared any more. What is not whole now
+    /// will be again.
     fn keep_memories(&mut self) {
-        let (rules, seen) = (self.rules, self.seen);
-        let is_load = |name: &str| {
-            ["sum", "mean", "formula", "alert", "work"].contains(&name)
-                || seen.samples.iter().any(|it| it.source == name)
+        let (rules, all) = (self.rules, self.compared_sources());
+        let is_whole = self.loads.len() == all.len();
+        let loads = [rules.combine.names(&all, true), rules.combine.names(&all, is_whole)].concat();
+        let is_needed = |key: &String| match place_and_load(rules, key) {
+            Some((Policy::AlertStep(_), name)) => name == "alert",
+            Some((Policy::DrainTime(_), name)) => name == "work",
+            Some((policy, name)) => policy.remembers() && loads.contains(&name),
+            None => false,
         };
-        let is_policy = |place: &str| {
-            let policy = place.parse().ok().and_then(|place: usize| rules.policies.get(place));
-            policy.is_some_and(Policy::remembers)
-        };
-        let is_needed =
-            |key: &String| key.split_once('/').is_some_and(|(place, name)| is_policy(place) && is_load(name));
         self.state.policies.retain(|key, _| is_needed(key));
     }
 
@@ -171,12 +199,19 @@ impl<'a> Case<'a> {
         match (&self.rules.combine, &self.seen.formula) {
             (Combine::Formula(_), Some(Computed::Value(load))) => vec![("formula".to_owned(), load.get())],
             (Combine::Formula(_), _) => Vec::new(),
-            (combine, _) => {
-                let names = self.seen.samples.iter().map(|sample| sample.source.as_str());
-                let all: Vec<_> = names.filter(|source| !self.rules.is_brake(source)).collect();
-                combine.loads(loads, &all, self.rules)
-            }
+            (combine, _) => combine.loads(loads, &self.compared_sources(), self.rules),
         }
+    }
+
+    /// The names of all sources that count, whether or not they could be read.
+    fn compared_sources(&self) -> Vec<&'a str> {
+        let names = self.seen.samples.iter().map(|sample| sample.source.as_str());
+        names.filter(|source| !self.rules.is_brake(source)).collect()
+    }
+
+    /// The time by which readings are counted: a tick that is delivered again brings no further one.
+    fn counted_at(&self) -> Timestamp {
+        self.seen.scheduled_for.unwrap_or(self.now)
     }
 
     /// Whether anything was read that a policy could decide on.
@@ -191,16 +226,22 @@ impl<'a> Case<'a> {
             self.state.zeros.remove(source);
             return;
         }
-        let (now, needed) = (self.now, self.rules.confirm_zero.readings);
+        let (now, counted_at, needed) = (self.now, self.counted_at(), self.rules.confirm_zero.readings);
         match self.state.zeros.get_mut(source) {
             None => drop(self.state.zeros.insert(source.to_owned(), Zero { since: now, seen: 1, last: None })),
             // The same tick again is no further reading.
-            Some(zero) if now <= zero.last.unwrap_or(zero.since) => {}
+            Some(zero) if counted_at <= zero.last.unwrap_or(zero.since) => {}
             // Counted no further than it matters, so that an idle service's state stays as it is.
-            Some(zero) if zero.seen < needed => (zero.seen, zero.last) = (zero.seen + 1, Some(now)),
+            Some(zero) if zero.seen < needed => (zero.seen, zero.last) = (zero.seen + 1, Some(counted_at)),
             Some(zero) => zero.seen = needed,
         }
     }
+}
+
+/// The policy and the load that a memory belongs to.
+fn place_and_load<'a>(rules: &'a Rules, key: &'a str) -> Option<(&'a Policy, &'a str)> {
+    let (place, load) = key.split_once('/')?;
+    Some((rules.policies.get(place.parse::<usize>().ok()?)?, load))
 }
 
 /// What a policy's formula gave.

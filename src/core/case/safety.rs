@@ -91,7 +91,7 @@ impl Case<'_> {
                 self.wanted = 1;
                 self.reasons.push(Reason::Woken { source: source.to_owned(), load });
             }
-        } else if self.current == 0 && 0 < self.wanted {
+        } else if self.current == 0 && 0 < self.wanted && !self.is_asked_for {
             self.wanted = 0;
             self.reasons.push(Reason::Asleep { wake_above: limits.wake_above });
         } else if 0 < self.current && self.wanted == 0 && limits.sleep_at < load {

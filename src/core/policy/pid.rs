@@ -2,7 +2,7 @@
 //!
 //! Reproduces its `Queue` and `SimpleQueue` targets with the gains, the velocity window and the rounding (half towards more):
 //! <https://github.com/microscaling/microscaling>. One reading is one step of the controller, whose gains are
-//! per tick and not per second, as there. What differs: the integral is bounded, a step out counts from
+//! per tick and not per second, as there. What differs: the integral is bounded and stands still at a bound of the count that it pushes towards, a step out counts from
 //! [`Situation::base`], and the same tick again is no further step.
 
 use jiff::Timestamp;
@@ -96,16 +96,17 @@ impl Pid {
     ) -> (Proposal, Option<Memory>) {
         let load = situation.load.min(LARGEST);
         let course = match memory {
-            Some(Memory::Course(course)) => self.follow(course, load, now),
-            _ => self.follow(Course::default(), load, now),
+            Some(Memory::Course(course)) => course,
+            _ => Course::default(),
         };
+        let course = self.follow(course, load, situation, now);
         let delta = self.delta(&course, load);
         let proposal =
             unsettled(self.wait_until_settled, situation).unwrap_or_else(|| self.step(delta, load, situation));
         (proposal, Some(Memory::Course(course)))
     }
 
-    fn follow(&self, mut course: Course, load: f64, now: Timestamp) -> Course {
+    fn follow(&self, mut course: Course, load: f64, situation: Situation, now: Timestamp) -> Course {
         if now <= course.last {
             return course;
         }
@@ -115,7 +116,11 @@ impl Pid {
         let (error, last_error) = (load - target, course.load - target);
         course.has_crossed |= error == 0.0 || (error < 0.0) != (last_error < 0.0);
         if self.k_i != 0.0 {
-            course.sum = (course.sum + error).clamp(-LARGEST, LARGEST);
+            // At a bound that it pushes towards, what adds up would only have to be worked off again.
+            let Situation { current, bounds, .. } = situation;
+            let most = if bounds.max <= current { course.sum.max(0.0) } else { LARGEST };
+            let least = if current <= bounds.min { course.sum.min(0.0) } else { -LARGEST };
+            course.sum = (course.sum + error).max(least).min(most);
         }
         course.velocities.push(load - course.load);
         let surplus = course.velocities.len().saturating_sub(window as usize);

@@ -158,7 +158,11 @@ impl StepScaling {
             add("has steps that overlap or leave a gap", "let each step begin where the one before ends");
         }
         let is_out = name == "scale_out";
-        let farthest = if is_out { steps.last().and_then(|it| it.upper_bound) } else { steps[0].lower_bound };
+        let farthest = if is_out {
+            steps.last().and_then(|it| it.upper_bound)
+        } else {
+            steps.first().and_then(|it| it.lower_bound)
+        };
         if farthest.is_some() {
             add("ends before the farthest load", "leave out the bound of the farthest step");
         }

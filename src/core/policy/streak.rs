@@ -111,7 +111,7 @@ impl Streak {
             memory.last = if memory.loads == before { memory.last } else { now };
         }
         let seen = memory.loads.len() as u32;
-        let mean = memory.loads.iter().map(|load| load / f64::from(seen)).sum::<f64>().min(f64::MAX);
+        let mean = mean(&memory.loads);
         let wants = match self.level(mean) {
             Some(level) if seen == of => self.step(level, situation),
             _ => situation.current,
@@ -121,6 +121,11 @@ impl Streak {
             false => Because::Average { mean, of },
         };
         (Proposal { wants, because }, Some(Memory::Loads(memory)))
+    }
+
+    /// Keeps of what is to be averaged what was high.
+    pub(in crate::core) fn keep_high(&self, memory: &mut Loads) {
+        memory.loads.retain(|load| self.high < *load);
     }
 
     fn level(&self, load: f64) -> Option<Level> {
@@ -142,6 +147,30 @@ impl Streak {
         match self.low <= self.high {
             true => Vec::new(),
             false => vec![problem("/low", "is above high", "keep low at or below high")],
+        }
+    }
+}
+
+/// The mean of readings: of equal ones exactly theirs, and of absurd ones a finite number.
+fn mean(loads: &[f64]) -> f64 {
+    let least = loads.iter().copied().fold(f64::MAX, f64::min);
+    let most = loads.iter().copied().fold(0.0, f64::max);
+    (loads.iter().sum::<f64>() / loads.len() as f64).max(least).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_of_up_to_sixty_readings_is_exact() {
+        for count in 1..=60_u32 {
+            let counts: Vec<_> = (0..count).map(|number| f64::from(1_000 + 7 * number)).collect();
+            // An arithmetic series: its mean is that of its ends.
+            assert_eq!(mean(&counts), f64::from(2_000 + 7 * (count - 1)) / 2.0, "{count}");
+            for load in [0.0, 0.1, 100.0, 1e15 + 1.0, f64::MAX] {
+                assert_eq!(mean(&vec![load; count as usize]), load, "{count} times {load}");
+            }
         }
     }
 }

@@ -73,6 +73,52 @@ async fn a_cluster_that_cannot_be_listed_fails_its_pattern_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_alert_is_answered_by_a_service_that_was_discovered() {
+    let world = World::ministack(1).await;
+    world.add_service("orders-a", 2).await;
+    world.add_service("orders-b", 2).await;
+    let mut all = service(&world, "all", "orders-*", 0);
+    all.as_object_mut().expect("an object").remove("pause");
+    all["policies"] = json!([{ "type": "alert_step", "by_out": 3 }]);
+    let document = json!({ "services": [all] }).to_string();
+    let env = [env(&world, &[]), vec![("CONFIG".to_owned(), document)]].concat();
+    let alert = json!({ "groupLabels": { "service": "all/orders-b", "scale": "up" } });
+    let answer = world.function(&env).await.invoke(&alert, TIMEOUT_MS).await.expect_ok();
+    assert_eq!(outcomes(&answer), owned(&[("all/orders-a", "held"), ("all/orders-b", "changed")]));
+    assert_eq!((world.desired_of("orders-a").await, world.desired_of("orders-b").await), (2, 5));
+    // What cannot be listed fails by itself, and with that the alert.
+    let proxy = Proxy::start(world.address).await;
+    proxy.fail("ListServices", 100, Fault::json(400, "ClusterNotFoundException"));
+    let env: Env = env.into_iter().filter(|(name, _)| name != "AWS_ENDPOINT_URL").collect();
+    let env = [env, vec![("AWS_ENDPOINT_URL".to_owned(), proxy.url())]].concat();
+    let answer = world.function(&env).await.invoke(&alert, TIMEOUT_MS).await;
+    let Answer::Error { error_type, error_message, .. } = answer else { panic!("it must fail: {answer:?}") };
+    assert_eq!(error_type, "NotFound", "{error_message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_lists_what_a_pattern_stands_for() {
+    let world = World::ministack(1).await;
+    world.add_service("orders-a", 2).await;
+    world.add_service("orders-b", 2).await;
+    let status = async |service: &str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.env_clear().envs(env(&world, &[])).env("AWS_EC2_METADATA_DISABLED", "true");
+        let (cluster, service) = (format!("cluster={}", world.name), format!("service={service}"));
+        let output = command.args(["status", "type=ecs", &cluster, &service]).output().await.expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).expect("the answer is JSON")
+    };
+    let found = status("orders-*").await;
+    let of = |service: &str| json!(format!("ecs:us-east-1/-/{}/{service}", world.name));
+    assert_eq!(found["stands_for"], json!([of("orders-a"), of("orders-b")]), "{found}");
+    assert_eq!((&found["target"], &found["desired"]), (&of("orders-*"), &Value::Null), "{found}");
+    assert!(found["permissions"].to_string().contains("ecs:ListServices"), "{found}");
+    assert_eq!(status("nothing-*").await["stands_for"], json!([]));
+    assert_eq!(status("orders-a").await["desired"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pattern_stays_within_the_deployments_allow_list() {
     let world = World::ministack(1).await;
     world.add_service("orders-a", 1).await;

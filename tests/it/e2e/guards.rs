@@ -9,6 +9,7 @@ use tidegate::shared::Shared;
 use crate::support::emulator::{Env, TIMEOUT_MS, World};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::runtime_api::Function;
+use crate::support::target::look_on;
 
 const SCALER: &str = "Application Auto Scaling (min 1, max 20)";
 
@@ -152,6 +153,21 @@ async fn what_another_scaler_scales_is_refused_and_left_alone() {
     // Without the other one it is a service like any other.
     world.scale_alone(&world.name).await;
     assert_eq!((&record(&function, &json!({})).await["outcome"], world.desired().await), (&json!("changed"), 60));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_beside_another_scaler_sends_aws_nothing_that_changes_anything() {
+    let world = World::ministack(3).await;
+    world.scale_otherwise(&world.name, 1, 20).await;
+    let proxy = Proxy::start(world.address).await;
+    let env = world.env(&proxy.url(), &[]);
+    let keep = ["AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let env: Vec<_> = env.into_iter().filter(|(name, _)| keep.contains(name)).collect();
+    let settings = json!({ "type": "ecs", "cluster": world.name, "service": world.name });
+    look_on(&env, settings, async |count| world.set_desired(i32::try_from(count).expect("a few")).await).await;
+    assert!(0 < proxy.count("DescribeScalableTargets"), "nobody looked for another");
+    assert!(proxy.count("DescribeServices") == 3 && proxy.mutating().is_empty(), "{:?}", proxy.mutating());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,7 +38,23 @@ pub async fn rehearse(env: &[(&str, &str)], settings: Value, count: u32) -> Valu
     tick(env, settings, count, true).await
 }
 
+/// Looks on in one process while others set a count of 3, 9 and 20, where this one would set 9, and shows that it saw that.
+pub async fn look_on(env: &[(&str, &str)], settings: Value, others: impl AsyncFn(u32)) {
+    let host = host(env, settings, 9);
+    for (count, compared) in [(3, [1, 0, 0]), (9, [1, 1, 0]), (20, [1, 1, 1])] {
+        others(count).await;
+        let record = record(&host, true).await;
+        let [more, same, fewer] = compared;
+        let would_have = json!({ "desired": 9, "compared": { "more": more, "same": same, "fewer": fewer } });
+        assert_eq!((&record["would_have"], &record["status"]["desired"]), (&would_have, &json!(count)), "{record}");
+    }
+}
+
 async fn tick(env: &[(&str, &str)], settings: Value, count: u32, dry_run: bool) -> Value {
+    record(&host(env, settings, count), dry_run).await
+}
+
+fn host(env: &[(&str, &str)], settings: Value, count: u32) -> Host {
     let document = json!({
         "state": { "type": "memory" },
         "services": [{
@@ -48,7 +64,10 @@ async fn tick(env: &[(&str, &str)], settings: Value, count: u32, dry_run: bool) 
     });
     let mut vars = vars(env);
     vars.insert("CONFIG".to_owned(), document.to_string());
-    let host = Host::new(Arc::new(vars), Arc::new(System), false);
+    Host::new(Arc::new(vars), Arc::new(System), false)
+}
+
+async fn record(host: &Host, dry_run: bool) -> Value {
     let invocation = Invocation { id: "it".to_owned(), dry_run, ..Invocation::default() };
     let answer = match host.handle(&Value::Null, invocation).await {
         Ok(answer) => answer,
