@@ -12,6 +12,7 @@ use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::rules::{formulas_fit, rules, weights_are_of_sources, with_whole_numbers};
 use super::schema::{self, did_you_mean, validate};
+use super::settings::TARGET_WAIT;
 use super::sources::Sources;
 use super::{
     Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Found, Input, Location, NamedSource, Reference, Service,
@@ -131,9 +132,12 @@ fn listed(list: &Tree, problems: &mut Problems) -> Vec<Tree> {
     (0..items.len().min(1000)).filter_map(|number| list.part(&format!("/{number}"))).collect()
 }
 
-/// The one service of the short form, named after itself.
+/// The one service of the short form, named after itself. A promise makes its policy `drain_time`.
 fn single(layers: &Layers, problems: &mut Problems) -> Tree {
     let mut tree = layers.single.clone();
+    if tree.value.pointer(TARGET_WAIT).is_some() {
+        tree.set("/policies/0/type", "drain_time".into(), tree.origin(TARGET_WAIT));
+    }
     for (pointer, key, env) in
         [("/target/cluster", "cluster_name", "ECS_CLUSTER"), ("/target/service", "service_name", "SERVICE_NAME")]
     {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::schema::describe;
 use super::settings::{Place, SETTINGS, Setting};
 use crate::adapter::{Entry, schema_of};
-use crate::core::{Rules, Threshold};
+use crate::core::{DrainTime, Rules, Threshold};
 use crate::targets;
 
 /// What says more than a schema can: settings that have no place in the rules.
@@ -92,7 +92,10 @@ fn row(setting: &Setting) -> String {
         Place::Rules(pointer) => (format!("`{}`", dotted(pointer)), at(&schema_of::<Rules>(), pointer)),
         Place::Service(pointer) if pointer.starts_with("/policies") => {
             let leaf = pointer.rsplit('/').next().unwrap_or_default();
-            (format!("`policies[].{leaf}`"), schema_of::<Threshold>()["properties"][leaf].take())
+            let of_policy = [schema_of::<Threshold>(), schema_of::<DrainTime>()];
+            let found =
+                of_policy.into_iter().map(|mut schema| schema["properties"][leaf].take()).find(|it| !it.is_null());
+            (format!("`policies[].{leaf}`"), found.unwrap_or_default())
         }
         Place::Service("/sources/0/type") => ("`sources[].type`".to_owned(), Value::Null),
         Place::Service(pointer) => (format!("`{}`", dotted(pointer)), of_target(pointer)),

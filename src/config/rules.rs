@@ -1,7 +1,7 @@
 //! Checks the rules of one service: policies, bounds, and what they say to each other.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::NamedSource;
 use super::deployment::Deployment;
@@ -22,6 +22,7 @@ pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problem
     sleeps_no_higher_than_it_wakes(tree, problems);
     let mut document = tree.value.clone();
     document.as_object_mut()?.retain(|key, _| !matches!(key.as_str(), "name" | "target" | "sources"));
+    with_defaults_of_drain_time(document.as_object_mut()?);
     match Rules::deserialize(&document) {
         Ok(rules) => Some(Rules { bounds, ..rules }),
         // What the schema reported is reported; what it let through must not pass in silence.
@@ -36,6 +37,21 @@ pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problem
             None
         }
     }
+}
+
+/// Where `drain_time` alone decides, it does not wait for cooldowns, since it counts tasks that are on their way and holds
+/// what it wanted by itself, and a scale-in may go as far as it lets it. What the configuration says goes before.
+fn with_defaults_of_drain_time(rules: &mut Map<String, Value>) {
+    let is_drain_time = |policy: &Value| policy["type"] == "drain_time";
+    let policies = rules.get("policies").and_then(Value::as_array);
+    if !policies.is_some_and(|policies| !policies.is_empty() && policies.iter().all(is_drain_time)) {
+        return;
+    }
+    if !rules.contains_key("scale_out_cooldown_secs") {
+        rules.entry("priority_override").or_insert_with(|| "always".into());
+    }
+    rules.entry("scale_in_cooldown_secs").or_insert_with(|| 0.into());
+    rules.entry("min_remaining_fraction").or_insert_with(|| 0.5.into());
 }
 
 /// Writes 5.0 as 5: JSON Schema and most writers of JSON take them for the same number.
@@ -186,4 +202,33 @@ fn bounds(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Boun
         problems.add(at, problem, "keep the least number of tasks at or below the most");
     }
     deployment.narrow_bounds(Bounds { min, max }, [&min_at, &max_at], problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn completed(rules: &Value) -> Value {
+        let mut document = rules.clone();
+        with_defaults_of_drain_time(document.as_object_mut().expect("an object"));
+        document
+    }
+
+    #[test]
+    fn drain_time_alone_does_not_wait_for_cooldowns_unless_they_are_given() {
+        let promise = json!({ "type": "drain_time", "target_wait_secs": 30 });
+        let rules = completed(&json!({ "policies": [promise] }));
+        assert_eq!(rules["priority_override"], "always");
+        assert_eq!((&rules["scale_in_cooldown_secs"], &rules["min_remaining_fraction"]), (&json!(0), &json!(0.5)));
+        let given = json!({
+            "policies": [promise], "scale_out_cooldown_secs": 60, "scale_in_cooldown_secs": 90, "min_remaining_fraction": 0.9,
+        });
+        assert_eq!(completed(&given), given);
+        for policies in [json!([]), json!([promise, { "type": "threshold" }]), json!([{ "type": "threshold" }])] {
+            let others = json!({ "policies": policies });
+            assert_eq!(completed(&others), others);
+        }
+    }
 }

@@ -58,6 +58,9 @@ pub enum Form {
     Patterns,
 }
 
+/// Where the short form's promise goes, which makes its policy `drain_time`.
+pub const TARGET_WAIT: &str = "/policies/0/target_wait_secs";
+
 const fn setting(key: &'static str, env: &'static str, form: Form, place: Place) -> Setting {
     Setting { key, env, form, place }
 }
@@ -91,6 +94,8 @@ pub const SETTINGS: &[Setting] = &[
         Place::Service("/policies/0/scale_in_threshold"),
     ),
     setting("tasks_per_message", "TASKS_PER_MESSAGE", Form::Number, Place::Service("/policies/0/tasks_per_message")),
+    setting("target_wait_secs", "TARGET_WAIT_SECS", Form::Seconds, Place::Service(TARGET_WAIT)),
+    setting("service_secs", "SERVICE_SECS", Form::Number, Place::Service("/policies/0/service_secs")),
     setting("max_scale_down_factor", "MAX_SCALE_DOWN_FACTOR", Form::Number, Place::Rules("/min_remaining_fraction")),
     setting("scale_out_cooldown", "SCALE_OUT_COOLDOWN", Form::Seconds, Place::Rules("/scale_out_cooldown_secs")),
     setting("scale_in_cooldown", "SCALE_IN_COOLDOWN", Form::Seconds, Place::Rules("/scale_in_cooldown_secs")),

@@ -39,11 +39,13 @@ pub struct Rules {
     #[schemars(range(max = 604_800))]
     pub scale_out_cooldown_secs: u64,
     /// Quiet time after a scale-in, a scale-out or first sight of the service before a scale-in, in seconds, strictly.
+    /// 0 where every policy is a `drain_time`, which has a hold of its own.
     #[serde(default = "two_minutes")]
     #[schemars(range(max = 604_800))]
     pub scale_in_cooldown_secs: u64,
     /// Which scale-outs do not wait for the scale-out cooldown: `step` those of at least `scaling_step_count` tasks,
-    /// `always` all of them and without credit for tasks that are still starting, `never` none.
+    /// `always` all of them and without credit for tasks that are still starting, `never` none. `always` where every policy is a
+    /// `drain_time` and neither this nor `scale_out_cooldown_secs` is given: it counts such tasks itself.
     #[serde(default)]
     pub priority_override: PriorityOverride,
     /// The smallest scale-out, in tasks, that does not wait for the scale-out cooldown.
@@ -51,7 +53,7 @@ pub struct Rules {
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub scaling_step_count: u32,
     /// The fraction of the desired count that must remain after one scale-in, 0 to 1; the product is truncated, so that
-    /// below 1 at least one task can go.
+    /// below 1 at least one task can go. 0.5 where every policy is a `drain_time`.
     #[serde(default = "ninety_nine_hundredths")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_remaining_fraction: f64,

@@ -98,6 +98,25 @@ fn every_flat_setting_takes_effect_from_environment_and_payload() {
 }
 
 #[test]
+fn a_promise_alone_is_a_whole_policy() {
+    let config = load_with(&minimal_and(&[("TARGET_WAIT_SECS", "30")]), json!(null)).expect("it is complete");
+    let rules = &config.services[0].rules;
+    let [Policy::DrainTime(policy)] = &rules.policies[..] else { panic!("{:?}", rules.policies) };
+    assert_eq!((policy.target_wait_secs, policy.service_secs), (30, None));
+    assert_eq!((rules.priority_override, rules.scale_out_cooldown_secs), (PriorityOverride::Always, 120));
+    assert_eq!((rules.scale_in_cooldown_secs, rules.min_remaining_fraction), (0, 0.5));
+    let by_payload = json!({ "config": { "target_wait_secs": 30, "service_secs": 2.5, "scale_in_cooldown": 90 } });
+    let config = load_with(MINIMAL, by_payload).expect("it is complete");
+    let rules = &config.services[0].rules;
+    let [Policy::DrainTime(policy)] = &rules.policies[..] else { panic!("{:?}", rules.policies) };
+    assert_eq!((policy.target_wait_secs, policy.service_secs), (30, Some(2.5)));
+    assert_eq!((rules.scale_in_cooldown_secs, rules.min_remaining_fraction), (90, 0.5));
+    let two_policies = minimal_and(&[("TARGET_WAIT_SECS", "30"), ("SCALE_UP_THRESHOLD", "5")]);
+    let refused = load_with(&two_policies, json!(null)).map(|_| ()).expect_err("there are two policies");
+    assert_eq!((refused.0.len(), refused.0[0].origin.as_str()), (1, "SCALE_UP_THRESHOLD"), "{refused:?}");
+}
+
+#[test]
 fn three_mistakes_are_three_problems_in_one_answer() {
     let event = json!({ "config": {
         "cluster_name": "prod", "service_name": "orders",
@@ -298,7 +317,7 @@ fn the_full_form_says_every_problem_with_its_place() {
     let mut broken = service("a");
     broken["sources"][0]["colour"] = json!(1);
     broken["policies"] =
-        json!([{ "type": "threshold", "scale_out_threshold": 5 }, { "type": "drain_time" }, { "type": "treshold" }]);
+        json!([{ "type": "threshold", "scale_out_threshold": 5 }, { "type": "expression" }, { "type": "treshold" }]);
     broken["bounds"] = json!({ "min": 1, "max": "x" });
     broken["scale_in_cooldown_sec"] = json!(5);
     broken["min_remaining_fraction"] = json!(1.5);

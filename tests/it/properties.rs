@@ -5,9 +5,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate::core::{
     Action, AdjustmentType, Alarm, Alert, AlertStep, Amount, Answer, Answered, Band, Bounds, Breaker, Combine,
-    Computed, ConfirmZero, Course, Decision, Direction, Finite, Held, Intent, Level, Load, Loads, Memory, MetricType,
-    Observation, OneByOne, Past, Pause, Pid, Policy, PriorityOverride, Reading, Rules, Run, Sample, ScaleToZero,
-    Shortfall, State, Step, StepScaling, Streak, Target, Threshold, Unreadable, Zero, decide,
+    Computed, ConfirmZero, Course, Decision, Direction, DrainTime, Finite, Held, Intent, Level, Load, Loads, Memory,
+    MetricType, Observation, OneByOne, Past, Pause, Pid, Policy, PriorityOverride, Reading, Rules, Run, Sample,
+    ScaleToZero, Shortfall, State, Step, StepScaling, Streak, Target, Threshold, Unreadable, Zero, decide,
 };
 use tidegate::error::ErrorKind;
 
@@ -79,6 +79,22 @@ fn any_target() -> impl Strategy<Value = Target> {
     })
 }
 
+prop_compose! {
+    fn any_promise()(
+        (target_wait_secs, lead_secs, hold_secs) in (1..2_000_u32, 0..300_u32, 0..300_u32),
+        service_secs in prop::option::of(0.001..100.0_f64),
+        concurrency in prop::option::of(1..20_u32),
+        headroom in 0.0..10.0_f64,
+    ) -> DrainTime {
+        DrainTime { target_wait_secs, service_secs, concurrency, lead_secs, headroom, hold_secs }
+    }
+}
+
+/// Whether every policy answers one load always with one count; `drain_time` goes by what the load was before, too.
+fn looks_at_now_alone(rules: &Rules) -> bool {
+    !rules.policies.iter().any(|policy| matches!(policy, Policy::DrainTime(_)))
+}
+
 pub fn any_policy() -> impl Strategy<Value = Policy> {
     let band = Band { min: Some("least".to_owned()), max: Some("most".to_owned()), count: None };
     let alerts = (1..9_u32, 1..9_u32, any::<bool>(), prop::option::of(1..400_u64));
@@ -100,6 +116,7 @@ pub fn any_policy() -> impl Strategy<Value = Policy> {
         1 => one_by_one.prop_map(Policy::OneByOne),
         1 => Just(Policy::Band(band)),
         1 => alerts.prop_map(Policy::AlertStep),
+        1 => any_promise().prop_map(Policy::DrainTime),
     ]
 }
 
@@ -347,7 +364,7 @@ proptest! {
         state in any_state(),
         later in 0.0..400.0_f64,
     ) {
-        prop_assume!(rules.priority_override != PriorityOverride::Always);
+        prop_assume!(rules.priority_override != PriorityOverride::Always && looks_at_now_alone(&rules));
         // Rates and windows answer one load in several changes.
         let rules = Rules { behavior: Default::default(), ..rules };
         let (first, state) = decide(&rules, &seen, &Past::Known(state), noon());
@@ -474,6 +491,7 @@ proptest! {
 
     #[test]
     fn the_same_load_leads_to_one_count(rules in any_rules(), mut seen in any_seen(), backlog in 0..3000_u64) {
+        prop_assume!(looks_at_now_alone(&rules));
         // Small bounds, no cooldown, no window and no rate, so that every policy gets there; no alert, which asks again and again.
         let mut rules = Rules { scale_out_cooldown_secs: 0, scale_in_cooldown_secs: 0, first_scale_in_after_secs: 0, drain_first: false, behavior: Default::default(), ..rules };
         rules.bounds.max = rules.bounds.min + 30;

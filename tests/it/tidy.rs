@@ -71,6 +71,8 @@ fn the_core_is_pure() {
                     "alert_step::",
                     "band::",
                     "because::",
+                    "drain_time::",
+                    "estimate::",
                     "memory::",
                     "pid::",
                     "step::",

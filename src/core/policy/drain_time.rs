@@ -123,13 +123,11 @@ impl DrainTime {
             Some(Memory::Estimate(estimate)) if estimate.is_sound() => estimate.clone(),
             _ => Estimate::begin(&look, said.secs()),
         };
-        // As it was before this look: the fewer there are, the more they surprise, and that must not ask for more tasks.
-        let deviation = known.deviation();
         let mut estimate = match work.part {
             Part::Whole => known.follow(&look, said),
             Part::Some => known,
         };
-        let (needs, backlog) = self.needs(&look, &estimate, deviation);
+        let (needs, backlog) = self.needs(&look, &estimate);
         let keeps = match work.part {
             Part::Whole if self.may_scale_in(work, now) => estimate.hold(needs, self.hold_secs),
             Part::Whole => estimate.hold(needs, self.hold_secs).max(look.current),
@@ -143,7 +141,7 @@ impl DrainTime {
         };
         let because = Because::Drain {
             arrivals_per_sec: shown(estimate.rate()),
-            deviation: shown(deviation),
+            deviation: shown(estimate.deviation()),
             service_secs: shown(estimate.service_secs()),
             predicted_backlog: shown(backlog),
             needs,
@@ -175,7 +173,7 @@ impl DrainTime {
     }
 
     /// How many tasks there have to be, and the backlog when a task that is asked for now is ready.
-    fn needs(&self, look: &Look, estimate: &Estimate, deviation: f64) -> (u32, f64) {
+    fn needs(&self, look: &Look, estimate: &Estimate) -> (u32, f64) {
         let (wait, lead) = (f64::from(self.target_wait_secs), f64::from(self.lead_secs) + AGE);
         let (rate, service_secs) = (estimate.rate(), estimate.service_secs());
         let of_one = look.concurrency / service_secs;
@@ -187,7 +185,7 @@ impl DrainTime {
         let standing_secs = (STANDING * wait).min(lead + drain_secs).min(SLACK_SECS);
         let excess = backlog - standing_secs * rate;
         let correction = if 0.0 < excess { excess / drain_secs } else { excess / SLACK_SECS };
-        let needed = (rate + self.headroom * deviation + correction) / of_one;
+        let needed = (rate + self.headroom * estimate.deviation() + correction) / of_one;
         (needed.ceil().max(0.0) as u32, backlog)
     }
 

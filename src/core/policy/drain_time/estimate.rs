@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Look;
 
-/// What `drain_time` has learned. About 250 bytes of JSON.
+/// What `drain_time` has learned. About 300 bytes of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
@@ -14,6 +14,10 @@ pub struct Estimate {
     pub rate: f32,
     /// The variance of that.
     pub variance: f32,
+    /// The square of what the newest look differed by from what was expected, which counts from the next look on: a look that
+    /// surprises by how little there is must not ask for more tasks.
+    #[serde(default)]
+    pub surprise: f32,
     /// How long a task works on one message, in seconds.
     pub service_secs: f32,
     /// The last looks, at most 5, the newest last: how many seconds before the newest, what waited or was in flight, and what was
@@ -52,9 +56,9 @@ const BURST: f64 = 4.0;
 const SERVICE_OVER: f64 = 7_200.0;
 /// By how many answered changes of a message's worth the service time counts that was said, and how many times as long a message may
 /// be learned to take at most: a wrong lesson stays affordable. Where nothing was said there is more to learn.
-const SAID_COUNTS: f64 = 40.0;
+const SAID_COUNTS: f64 = 60.0;
 const LONGEST: f64 = 2.0;
-const DOUBT: f64 = 4.0;
+const DOUBT: f64 = 2.0;
 
 /// How long a message takes, before anything is learned of it.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +99,7 @@ impl Estimate {
         Self {
             rate: short(rate),
             variance: short(rate / WINDOW),
+            surprise: short(rate / WINDOW),
             service_secs: service_secs as f32,
             looks: vec![looked(look)],
             wants: vec![(-FIRST_KEPT as f32, look.current)],
@@ -113,8 +118,9 @@ impl Estimate {
         let of_wants = self.wants.iter().map(|(ago, _)| *ago);
         0.0 <= self.rate
             && 0.0 <= self.variance
+            && 0.0 <= self.surprise
             && (1e-4..1e7).contains(&self.service_secs)
-            && [self.rate, self.variance, done, more].into_iter().all(fits)
+            && [self.rate, self.variance, self.surprise, done, more].into_iter().all(fits)
             && of_window.chain(of_looks).chain(of_wants).all(fits)
     }
 
@@ -144,7 +150,9 @@ impl Estimate {
         self.wants.iter_mut().for_each(|(ago, _)| *ago += secs as f32);
         self.window.iter_mut().for_each(|(ago, ..)| *ago += secs as f32);
         self.last = look.at;
-        // Of what was seen before, so that what is seen now can only ask for more the more it is.
+        let variance = f64::from(self.variance);
+        self.variance = short(variance + forgets(secs, VARIANCE_OVER) * (f64::from(self.surprise) - variance));
+        // Of what was seen before too.
         if let Some((growth, busy)) = self.flow() {
             self.learn_service(growth, busy, look.slots, secs, said);
         }
@@ -183,9 +191,7 @@ impl Estimate {
     fn learn_arrivals(&mut self, arrivals: f64, secs: f64) {
         let (rate, deviation) = (self.rate(), self.deviation());
         let error = arrivals - rate;
-        let surprise = error.abs().min(6.0 * deviation).powi(2);
-        let variance = f64::from(self.variance);
-        self.variance = short(variance + forgets(secs, VARIANCE_OVER) * (surprise - variance));
+        self.surprise = short(error.abs().min(6.0 * deviation).powi(2));
         self.rate = short(match error {
             _ if BURST * deviation < error => arrivals,
             _ if 0.0 < error => rate + forgets(secs, RISES_OVER) * error,

@@ -137,7 +137,7 @@ fn tasks_that_are_on_their_way_are_not_asked_for_again() {
         let (secs, memory) = course(&mut dice, &policy);
         let tasks = 1 + dice.below(20) as u32;
         let seen = work(dice.below(900) as f64, Some(f64::from(tasks)), at(secs + 15));
-        let (first, _) = ask(&policy, seen, (tasks, tasks), Some(memory.clone()));
+        let (first, memory) = ask(&policy, seen, (tasks, tasks), Some(memory));
         let coming = first.wants.max(tasks);
         let (again, _) = ask(&policy, seen, (tasks, coming), Some(memory));
         assert!(again.wants <= coming && needs(again) <= needs(first), "{first:?}, then {again:?}");
@@ -181,6 +181,7 @@ fn any_numbers_times_and_memories_give_a_count_and_a_memory_that_can_be_read() {
             let Memory::Estimate(mut estimate) = memory else { panic!("another memory") };
             estimate.rate = dice.of(&singles);
             estimate.variance = dice.of(&singles);
+            estimate.surprise = dice.of(&singles);
             estimate.service_secs = dice.of(&singles);
             estimate.answers = (dice.of(&singles), dice.of(&singles));
             estimate.window = Some((dice.of(&singles), dice.of(&singles), dice.of(&singles), dice.of(&singles)));
@@ -307,7 +308,7 @@ fn what_is_remembered_is_small() {
     for _ in 0..2_000 {
         let (_, memory) = course(&mut dice, &sixty());
         let json = serde_json::to_string(&memory).expect("a memory");
-        assert!(json.len() <= 350, "{} bytes: {json}", json.len());
+        assert!(json.len() <= 370, "{} bytes: {json}", json.len());
     }
 }
 
