@@ -7,7 +7,7 @@
 //!
 //! What is asked for is what is there and meant to run: our containers that run, are paused, are being restarted or were made
 //! just now. Those that were created and never started, and those that have ended, are leftovers. They count nowhere, and are
-//! removed when the count is next set. Those that are to stop have it in their names ([`Mark`]), count nowhere either, and are
+//! removed when the count is next set. Those that are to stop have it in their names (`container::Mark`), count nowhere either, and are
 //! led out tick by tick (`leave.rs`).
 //!
 //! A scale-in takes containers that are being restarted first, then the newest. With `busy_file` those that work are not taken

@@ -18,7 +18,7 @@ type Permission = (String, String, &'static str);
 const NAMESPACE: &str = "NAMESPACE_OF_TIDEGATE";
 
 /// A Role and its RoleBinding for each namespace that these targets name, as one list that `kubectl apply -f -` takes, or where they
-/// are of several clusters a list for each by its name. The role is bound to the service account `tidegate` of [`NAMESPACE`] or, where
+/// are of several clusters a list for each by its name. The role is bound to the service account `tidegate` of the namespace `NAMESPACE_OF_TIDEGATE` or, where
 /// an EKS cluster is reached by IAM, to the group `tidegate`, which its access entry names.
 ///
 /// # Errors
