@@ -8,8 +8,7 @@ use super::deployment::Deployment;
 use super::origin::{Layer, Origin, Problems, Tree};
 use super::schedule::schedule_fits;
 use super::schema::{self, did_you_mean, validate};
-use crate::core::{Bounds, Combine, Fallback, PLANNED_POLICIES, POLICIES, Policy, Rules, Threshold};
-use crate::error::ErrorKind;
+use crate::core::{Bounds, Combine, Fallback, POLICIES, Policy, Rules, Threshold, VARIABLES};
 use crate::expression;
 
 /// Reads the rules of a service.
@@ -20,6 +19,7 @@ pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problem
     schedule_fits(tree, bounds, deployment, problems);
     fallback_has_its_count(tree, problems);
     sleeps_no_higher_than_it_wakes(tree, problems);
+    sums_are_of_counts(tree, problems);
     let mut document = tree.value.clone();
     document.as_object_mut()?.retain(|key, _| !matches!(key.as_str(), "name" | "target" | "sources"));
     with_defaults_of_drain_time(document.as_object_mut()?);
@@ -84,11 +84,6 @@ fn policies(tree: &Tree, problems: &mut Problems) {
                     _ => {}
                 }
             }
-            None if PLANNED_POLICIES.contains(&asked) => {
-                let remedy = format!("this version cannot do it yet; use one of: {}", POLICIES.join(", "));
-                problems.add(&tree.origin(&at_type), format!("is {asked:?}, which is not built in"), remedy);
-                problems.0.last_mut().expect("it was just added").kind = ErrorKind::NotBuilt;
-            }
             None => problems.add(
                 &tree.origin(&at_type),
                 format!("is {asked:?}, which is not known"),
@@ -141,6 +136,16 @@ fn sleeps_no_higher_than_it_wakes(tree: &Tree, problems: &mut Problems) {
     }
 }
 
+/// Most policies want the count that is there where nothing is to change: a sum would add it to itself at each tick.
+fn sums_are_of_counts(tree: &Tree, problems: &mut Problems) {
+    let policies = tree.value["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_count = |policy: &Value| policy["type"] == "expression";
+    if tree.value["combine_policies"] == "sum" && !policies.iter().all(is_count) {
+        let remedy = "sum policies of the type expression alone, or the loads of several sources (combine)";
+        problems.add(&tree.origin("/combine_policies"), "adds up policies that want what is there already", remedy);
+    }
+}
+
 /// Weights are those of the service's sources.
 pub(super) fn weights_are_of_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
     let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
@@ -155,17 +160,18 @@ pub(super) fn formulas_fit(tree: &Tree, rules: &Rules, sources: &[NamedSource], 
     let names: Vec<_> =
         sources.iter().map(|source| source.name.as_str()).filter(|name| !rules.is_brake(name)).collect();
     if let Combine::Formula(formula) = &rules.combine {
-        formula_fits(&tree.origin("/combine/formula"), formula, &names, problems);
+        formula_fits(&tree.origin("/combine/formula"), formula, &names, &[], problems);
     }
     for (number, policy) in rules.policies.iter().enumerate() {
         for (setting, formula) in policy.formulas() {
             let at = tree.origin(&format!("/policies/{number}/{setting}"));
-            formula_fits(&at, formula, &names, problems);
+            formula_fits(&at, formula, &names, VARIABLES, problems);
         }
     }
 }
 
-fn formula_fits(at: &Origin, formula: &str, names: &[&str], problems: &mut Problems) {
+/// Whether a formula can be read, and has no other variables than the sources' names and those that are `known` beside them.
+fn formula_fits(at: &Origin, formula: &str, names: &[&str], known: &[&str], problems: &mut Problems) {
     if let Err(problem) = expression::check(formula) {
         return problems.add(at, problem, "write it in the Expr language, such as orders + 2 * refunds");
     }
@@ -173,11 +179,16 @@ fn formula_fits(at: &Origin, formula: &str, names: &[&str], problems: &mut Probl
         let problem = format!("cannot have {name:?} as a variable");
         problems.add(at, problem, "give the source a name of letters, digits and _ that begins with a letter");
     }
+    for name in names.iter().filter(|name| known.contains(name)) {
+        let problem = format!("cannot have {name:?} as the name of a source, since it has a meaning of its own");
+        problems.add(at, problem, "give the source another name");
+    }
+    let names = [names, known].concat();
     let ones: Vec<_> = names.iter().map(|name| (*name, Value::from(1.0))).collect();
     let tried = expression::evaluate(formula, &ones).err().map(|error| error.to_string());
     if let Some((_, unknown)) = tried.as_deref().and_then(|error| error.split_once("unknown variable: ")) {
         let problem = format!("has {unknown} in it, which is none of the sources");
-        problems.add(at, problem, did_you_mean(unknown, names));
+        problems.add(at, problem, did_you_mean(unknown, &names));
     }
 }
 

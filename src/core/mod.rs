@@ -22,7 +22,7 @@ use case::Case;
 pub use case::load_of;
 
 pub use behavior::{RatePolicy, RateType, ScalingBehavior, ScalingRules, SelectPolicy};
-pub use combine::Combine;
+pub use combine::{Combine, CombinePolicies};
 pub use decision::{Decision, Direction};
 pub use history::{Change, Recommendation, Wanted};
 pub use observation::{
@@ -30,9 +30,9 @@ pub use observation::{
     TargetStatus, Unreadable,
 };
 pub use policy::{
-    AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, DrainTime, Estimate, Level, Loads, Memory,
-    MetricType, OneByOne, PLANNED_POLICIES, POLICIES, Part, Pid, Policy, Proposal, Run, Situation, Step, StepScaling,
-    Streak, Target, Threshold, Work,
+    AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, DrainTime, Estimate, Expression, Level, Loads,
+    Memory, MetricType, OneByOne, POLICIES, Part, Pid, Policy, Proposal, Run, Situation, Step, StepScaling, Streak,
+    Target, Threshold, VARIABLES, Work,
 };
 pub use reason::Reason;
 pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};

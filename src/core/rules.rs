@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::behavior::ScalingBehavior;
 use super::budget::Budget;
-use super::combine::Combine;
+use super::combine::{Combine, CombinePolicies};
 use super::policy::Policy;
 use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
 use super::schedule::{BoundsByTime, ScheduledBounds, bounds_at};
@@ -19,7 +19,8 @@ use super::schedule::{BoundsByTime, ScheduledBounds, bounds_at};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// The policies, 1 to 16. Each proposes a count for each load (see `combine`); the largest proposal wins.
+    /// The policies, 1 to 16. Each proposes a count for each load (see `combine`); of the proposals the largest wins, or what
+    /// `combine_policies` makes of them.
     #[schemars(length(min = 1, max = 16))]
     pub policies: Vec<Policy>,
     /// The bounds that nothing leaves.
@@ -74,11 +75,16 @@ pub struct Rules {
     #[serde(default)]
     pub load: Load,
     /// What policies compare where there are several sources: each source's load by itself, of which the largest proposal
-    /// wins (`max`), or one load that is the `sum` or the `mean` of them, or what a formula makes of them, in the Expr language
+    /// wins (`max`), or one load that is the least of them (`min`), their `sum` or their `mean`, or what a formula makes of them, in the Expr language
     /// (<https://expr-lang.org/docs/language-definition>) with the sources' names as variables:
     /// `{"formula": "orders + max(0, refunds - 100)"}`. A formula below 0 counts as 0; it has no value while a source cannot be read.
     #[serde(default)]
     pub combine: Combine,
+    /// What becomes of several proposals, whether of several policies or for several loads: the largest (`max`), so that to add tasks comes
+    /// before keeping them and that before removing some, as in Nomad; the smallest (`min`), the `sum`, or the `mean`, rounded up. A policy
+    /// without a value is left out, and no task is removed then.
+    #[serde(default)]
+    pub combine_policies: CombinePolicies,
     /// By what a source's load is multiplied before it is compared, by the source's name; above 0, and 1 where it is left out.
     /// In a configuration, give it as `weight` of the source. What wakes a service, and when a zero is believed, goes by
     /// the load itself.

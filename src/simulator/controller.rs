@@ -72,7 +72,16 @@ impl<'a> Controller<'a> {
             first: contender.first_count(workload, model),
             is_protected: model.is_protected,
             past: Past::Absent,
-            seen: Observation { samples, status, protected, formula, policy_formulas, alert, scheduled_for },
+            seen: Observation {
+                samples,
+                status,
+                protected,
+                formula,
+                policy_formulas,
+                alert,
+                share: None,
+                scheduled_for,
+            },
             formulas: Formulas { are_used, known: HashMap::new() },
             foresight,
             #[cfg(test)]

@@ -34,6 +34,20 @@ pub const RIVALS: &[Rival] = &[
         },
     },
     Rival {
+        name: "drain_time_told",
+        about: "our drain_time, told how long a message takes as well",
+        interval_secs: 15.0,
+        metrics: Metrics::Direct,
+        rules: |model| {
+            let wait = model.promise_secs.round().max(1.0) as u32;
+            json!({
+                "policies": [{ "type": "drain_time", "target_wait_secs": wait, "service_secs": model.service.mean_secs }],
+                "in_flight_per_task": model.per_task,
+                "confirm_zero": { "readings": 2, "secs": 45 },
+            })
+        },
+    },
+    Rival {
         name: "keda",
         about: "KEDA's aws-sqs-queue and Kubernetes' HPA with their defaults: 5 messages a task, those in flight counted",
         interval_secs: 15.0,

@@ -292,13 +292,7 @@ fn a_dry_run_cannot_be_called_off_by_a_payload() {
 }
 
 #[test]
-fn what_is_not_built_in_says_so() {
-    let mut later = service("orders");
-    later["policies"] = json!([{ "type": "schedule", "anything": 1 }]);
-    let refused = load_with(&[], json!({ "config": { "services": [later] } })).map(|_| ());
-    let refused = refused.expect_err("it is not part of this version");
-    assert_eq!(refused.0.len(), 1, "{refused:?}");
-    assert_eq!(Error::from(refused).kind(), ErrorKind::NotBuilt);
+fn what_is_not_known_says_what_it_may_be() {
     let refused =
         load_with(MINIMAL, json!({ "config": { "queue_type": "sqss" } })).map(|_| ()).expect_err("it is unknown");
     assert_eq!(refused.0[0].remedy, "did you mean sqs?");

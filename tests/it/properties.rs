@@ -5,9 +5,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate::core::{
     Action, AdjustmentType, Alarm, Alert, AlertStep, Amount, Answer, Answered, Band, Bounds, Breaker, Combine,
-    Computed, ConfirmZero, Course, Decision, Direction, DrainTime, Finite, Held, Intent, Level, Load, Loads, Memory,
-    MetricType, Observation, OneByOne, Past, Pause, Pid, Policy, PriorityOverride, Reading, Rules, Run, Sample,
-    ScaleToZero, Shortfall, State, Step, StepScaling, Streak, Target, Threshold, Unreadable, Zero, decide,
+    CombinePolicies, Computed, ConfirmZero, Course, Decision, Direction, DrainTime, Expression, Finite, Held, Intent,
+    Level, Load, Loads, Memory, MetricType, Observation, OneByOne, Past, Pause, Pid, Policy, PriorityOverride, Reading,
+    Rules, Run, Sample, ScaleToZero, Shortfall, State, Step, StepScaling, Streak, Target, Threshold, Unreadable, Zero,
+    decide,
 };
 use tidegate::error::ErrorKind;
 
@@ -115,6 +116,7 @@ pub fn any_policy() -> impl Strategy<Value = Policy> {
         1 => any_pid().prop_map(Policy::Pid),
         1 => one_by_one.prop_map(Policy::OneByOne),
         1 => Just(Policy::Band(band)),
+        1 => Just(Policy::Expression(Expression { desired: "least".to_owned() })),
         1 => alerts.prop_map(Policy::AlertStep),
         1 => any_promise().prop_map(Policy::DrainTime),
     ]
@@ -141,7 +143,7 @@ prop_compose! {
         (stuck_secs, probe_secs) in (0..900_u64, 1..400_u64),
         first_in_secs in 0..200_u64,
         behavior in prop_oneof![3 => Just(Default::default()), 1 => any_behavior()],
-        wait_until_settled in prop::bool::weighted(0.1),
+        (wait_until_settled, how) in (prop::bool::weighted(0.1), 0..6_usize),
     ) -> Rules {
         Rules {
             confirm_zero: ConfirmZero { readings, secs: zero_secs },
@@ -152,6 +154,7 @@ prop_compose! {
             first_scale_in_after_secs: first_in_secs,
             behavior,
             wait_until_settled,
+            combine_policies: [CombinePolicies::Min, CombinePolicies::Mean].get(how).copied().unwrap_or_default(),
             scale_out_cooldown_secs: out_secs,
             scale_in_cooldown_secs: in_secs,
             priority_override: [PriorityOverride::Step, PriorityOverride::Always, PriorityOverride::Never][which],

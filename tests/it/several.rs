@@ -169,3 +169,41 @@ fn services_that_disagree_about_their_budget_are_refused_all_at_once() {
         assert!(said.contains(part), "{part}\n{said}");
     }
 }
+
+#[test]
+fn a_policys_formula_is_checked_with_its_variables() {
+    let with = |formula: &str| service(queues(), json!({ "policies": [{ "type": "expression", "desired": formula }] }));
+    load_with(&[], with("max(orders / 10, current - 1, min) + (refunds ?? running) * max"), false)
+        .expect("it is valid");
+    for (formula, said) in [
+        ("order / 10", "has order in it, which is none of the sources; did you mean orders?"),
+        ("curent + 1", "did you mean current?"),
+        ("orders +", "services[0].policies[0].desired"),
+    ] {
+        let refused = refused(with(formula));
+        assert!(refused.contains(said), "{formula}: {refused}");
+    }
+    let mut sources = queues();
+    sources[0]["name"] = json!("running");
+    let mut named = with("refunds");
+    named["sources"] = sources;
+    let said = refused(named);
+    assert!(
+        said.contains(r#"cannot have "running" as the name of a source, since it has a meaning of its own"#),
+        "{said}"
+    );
+}
+
+#[test]
+fn policies_that_want_what_is_there_are_not_added_up() {
+    let with = |policy: Value| {
+        let expression = json!({ "type": "expression", "desired": "orders" });
+        service(queues(), json!({ "policies": [expression, policy], "combine_policies": "sum" }))
+    };
+    load_with(&[], with(json!({ "type": "expression", "desired": "refunds" })), false).expect("it is valid");
+    let said = refused(with(json!({ "type": "threshold" })));
+    assert!(
+        said.contains("combine_policies (environment CONFIG) adds up policies that want what is there already"),
+        "{said}"
+    );
+}

@@ -64,7 +64,7 @@ impl<'a> Case<'a> {
         if base < self.current && proposals.iter().any(|(.., proposal)| proposal.because.is_step_out()) {
             self.reasons.push(Reason::CooldownCredit { base });
         }
-        proposals.into_iter().map(|(.., proposal)| proposal.wants).max()
+        self.rules.combine_policies.of(proposals.into_iter().map(|(.., proposal)| proposal.wants))
     }
 
     fn proposals_for_loads(&mut self, loads: &[(&str, f64)]) -> Vec<Proposed<'a>> {
@@ -95,10 +95,11 @@ impl<'a> Case<'a> {
             let count = f64::from(self.current);
             let proposal = match policy {
                 Policy::Band(band) => band.propose(self.current, |formula| value_of(seen, formula)),
+                Policy::Expression(expression) => expression.propose(|formula| value_of(seen, formula)),
                 Policy::AlertStep(step) => self.answer(place, step),
                 _ => None,
             };
-            let source = if matches!(policy, Policy::Band(_)) { "count" } else { "alert" };
+            let source = if matches!(policy, Policy::AlertStep(_)) { "alert" } else { "count" };
             self.is_asked_for |= proposal.is_some_and(|proposal| 0 < proposal.wants);
             proposals.extend(proposal.map(|proposal| self.note((policy, source.to_owned(), count, proposal))));
             if let Policy::DrainTime(drain) = policy {

@@ -35,6 +35,11 @@ pub enum Because {
         /// The most.
         to: f64,
     },
+    /// A formula gave this number.
+    Formula {
+        /// The number, not yet rounded.
+        value: f64,
+    },
     /// The load is in the interval of a step.
     Step {
         /// The load less the threshold.
@@ -121,6 +126,7 @@ impl Because {
             Self::AboveThreshold { threshold } => write!(f, "is above {threshold}, which wants {wants}"),
             Self::BelowThreshold { threshold } => write!(f, "is below {threshold}, which wants {wants}"),
             Self::InsideBand { from, to } => write!(f, "is within {from} to {to}"),
+            Self::Formula { value } => write!(f, "is to be {value} by its formula, which wants {wants}"),
             Self::OutsideBand { from, to } => write!(f, "is outside {from} to {to}, which wants {wants}"),
             Self::Step { breach, adjustment } => {
                 write!(f, "is {breach} from its threshold, a step of {adjustment}, which wants {wants}")

@@ -4,6 +4,7 @@ mod alert_step;
 mod band;
 mod because;
 mod drain_time;
+mod expression;
 mod memory;
 mod pid;
 mod step;
@@ -19,6 +20,7 @@ pub use alert_step::AlertStep;
 pub use band::Band;
 pub use because::Because;
 pub use drain_time::{DrainTime, Estimate, Part, Work};
+pub use expression::{Expression, VARIABLES};
 pub use memory::{Answered, Course, Level, Loads, Memory, Run};
 pub use pid::{OneByOne, Pid};
 pub use step::{AdjustmentType, Alarm, Step, StepScaling};
@@ -50,14 +52,13 @@ pub enum Policy {
     AlertStep(AlertStep),
     /// Holds a promise that work waits at most so long, by learning how much arrives and how long a message takes.
     DrainTime(DrainTime),
+    /// Wants what a formula gives, over all loads and what is known of the service.
+    Expression(Expression),
 }
 
 /// The names that `type` takes, in the order of the documentation.
 pub const POLICIES: &[&str] =
-    &["threshold", "step", "target", "streak", "pid", "one_by_one", "band", "alert_step", "drain_time"];
-
-/// Policies that are known by name and not part of this version.
-pub const PLANNED_POLICIES: &[&str] = &["expression", "schedule"];
+    &["threshold", "step", "target", "streak", "pid", "one_by_one", "band", "alert_step", "drain_time", "expression"];
 
 /// What a policy looks at.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +101,7 @@ fn problem(pointer: &str, problem: &'static str, remedy: &'static str) -> Proble
 
 impl Policy {
     /// Returns the wanted count for one load, and what to remember of it. Nothing is wanted by policies that look at no
-    /// load by itself: `band` and `drain_time`, which are about all of them, and `alert_step`.
+    /// load by itself: `band`, `drain_time` and `expression`, which are about all of them, and `alert_step`.
     pub fn propose(
         &self,
         situation: Situation,
@@ -114,18 +115,19 @@ impl Policy {
             Self::OneByOne(policy) => policy.propose(situation),
             Self::Streak(policy) => return Some(policy.propose(situation, memory, now)),
             Self::Pid(policy) => return Some(policy.propose(situation, memory, now)),
-            Self::Band(_) | Self::AlertStep(_) | Self::DrainTime(_) => return None,
+            Self::Band(_) | Self::AlertStep(_) | Self::DrainTime(_) | Self::Expression(_) => return None,
         };
         Some((proposal, None))
     }
 
     /// Its formulas, by the setting that each is. What they give is part of what is seen.
     pub fn formulas(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let band = match self {
-            Self::Band(band) => Some(band),
-            _ => None,
+        let (band, expression) = match self {
+            Self::Band(band) => (Some(band), None),
+            Self::Expression(expression) => (None, Some(("desired", expression.desired.as_str()))),
+            _ => (None, None),
         };
-        band.into_iter().flat_map(Band::formulas)
+        band.into_iter().flat_map(Band::formulas).chain(expression)
     }
 
     /// Whether it remembers anything.
@@ -144,7 +146,8 @@ impl Policy {
             | Self::Pid(_)
             | Self::OneByOne(_)
             | Self::AlertStep(_)
-            | Self::DrainTime(_) => Vec::new(),
+            | Self::DrainTime(_)
+            | Self::Expression(_) => Vec::new(),
         }
     }
 
@@ -160,6 +163,7 @@ impl Policy {
             Self::Band(_) => "band",
             Self::AlertStep(_) => "alert_step",
             Self::DrainTime(_) => "drain_time",
+            Self::Expression(_) => "expression",
         }
     }
 }
