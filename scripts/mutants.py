@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Shows that safety tests can fail: breaks the code as tests/mutations/*.json say and runs the test that must notice.
 
-Usage: scripts/mutants.py [NAME...]     all mutations, or those named
+Usage: scripts/mutants.py [--tested] [NAME...]     all mutations, or those named
 
 The code is broken in copies below the target folder, one for each processor, never in the checkout. Each has a target folder of
 its own, in which the dependencies are links to those of the checkout's build, which spares building them again. Sources and targets know
 nothing of each other, so that one mutation of each of them is tried in the same build, where a test of its own notices it. Tests that need
-the emulators find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code.
+the emulators find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code:
+that is tried first, unless `--tested` says that all tests have just passed.
 """
 
 import concurrent.futures
@@ -18,6 +19,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
@@ -25,6 +28,13 @@ WORKERS = min(os.cpu_count() or 1, 4)
 
 # What is built of the checkout itself, and what cargo writes in place.
 OWN = ("tidegate", "libtidegate", "it-", "bootstrap", ".cargo-lock")
+
+
+class Done(typing.NamedTuple):
+    """How a command ended, and what it printed."""
+
+    status: int
+    output: str
 
 
 class Copy:
@@ -65,15 +75,19 @@ class Copy:
             "RUST_BACKTRACE": "0",
         }
         command = ["cargo", arguments[0], "--locked", "--quiet", "--features", "full", *arguments[1:]]
-        return subprocess.run(command, cwd=self.code, env=environment, capture_output=True, text=True, timeout=1800)
+        # No pipe: what broken code leaves running would hold it open.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(command, cwd=self.code, env=environment, stdout=output, stderr=output, timeout=1800)
+            output.seek(0)
+            return Done(done.returncode, output.read())
 
     def sound_code_passes(self, mutations):
         """Runs the tests with sound code: one that fails anyway shows nothing."""
         for where, kind in [("lib", ["--lib"]), ("it", ["--test", "it"])]:
             tests = sorted({it["test"] for it in mutations if it["where"] == where})
             done = self.cargo(["test", *kind, "--", "--exact", *tests]) if tests else None
-            if done and (done.returncode != 0 or f"running {len(tests)} test" not in done.stdout):
-                print(f"tests that fail or are missing with sound code:\n{done.stdout}{done.stderr}")
+            if done and (done.status != 0 or f"running {len(tests)} test" not in done.output):
+                print(f"tests that fail or are missing with sound code:\n{done.output}")
                 return False
         return True
 
@@ -100,12 +114,12 @@ class Copy:
         """Returns what is wrong with a mutation in the code as it is now."""
         kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
         done = self.cargo(["test", *kind, "--", "--exact", mutation["test"]])
-        output = done.stdout + done.stderr
+        output = done.output
         if "error: could not compile" in output:
             return "the broken code does not compile:\n" + output[-2000:]
         if "running 1 test" not in output:
             return f"there is no test {mutation['test']}:\n" + output[-2000:]
-        if done.returncode == 0:
+        if done.status == 0:
             return f"{mutation['test']} did not notice"
         return None if "test result: FAILED" in output else "the test did not end:\n" + output[-2000:]
 
@@ -138,7 +152,8 @@ def in_batches(mutations):
 def main():
     lists = sorted((ROOT / "tests" / "mutations").glob("*.json"))
     mutations = [mutation for path in lists for mutation in json.loads(path.read_text())]
-    chosen = [it for it in mutations if not sys.argv[1:] or it["name"] in sys.argv[1:]]
+    names = [it for it in sys.argv[1:] if it != "--tested"]
+    chosen = [it for it in mutations if not names or it["name"] in names]
     copies = [Copy(number) for number in range(min(WORKERS, max(1, len(chosen))))]
     free = queue.SimpleQueue()
     for copy in copies:
@@ -152,7 +167,8 @@ def main():
         finally:
             free.put(copy)
 
-    failures = [] if copies[0].sound_code_passes(chosen) else ["tests with sound code"]
+    is_sound = "--tested" in sys.argv[1:] or copies[0].sound_code_passes(chosen)
+    failures = [] if is_sound else ["tests with sound code"]
     with concurrent.futures.ThreadPoolExecutor(len(copies)) as pool:
         for done in concurrent.futures.as_completed([pool.submit(run, it) for it in in_batches(chosen)]):
             batch, wrong = done.result()

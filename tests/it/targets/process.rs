@@ -5,6 +5,7 @@ mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::json;
 use tidegate::config::{Input, load};
@@ -108,8 +109,9 @@ async fn a_reused_number_is_not_ours_and_is_not_killed() {
     let settings = folder.settings(FOREVER, json!({}));
     set(&settings, 2).await;
     // What the entry of a worker would be if another process had its number by now.
-    let mut other =
-        tokio::process::Command::new("tail").args(["-f", "/dev/null"]).process_group(0).spawn().expect("tail");
+    let mut other = tokio::process::Command::new("tail");
+    other.args(["-f", "/dev/null"]).process_group(0).kill_on_drop(true);
+    let mut other = other.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("tail");
     let pid = other.id().expect("it runs");
     let path = folder.service().join("workers/1/entry");
     let gone = folder.pid_of(1);
