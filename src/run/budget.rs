@@ -87,14 +87,15 @@ fn keep_to_what_is_free(tick: &Tick<'_>, drafts: &mut [&mut Draft]) {
         rank(one).cmp(&rank(other)).then(other.urgency().total_cmp(&one.urgency()))
     });
     for draft in growing {
-        let Some((current, desired)) = draft.counts() else { continue };
+        let Some((_, desired)) = draft.counts() else { continue };
         let room = u32::try_from(free / weight(draft)).unwrap_or(u32::MAX);
-        let allowed = current.saturating_add(room).max(draft.member.service.rules.bounds.min);
+        let announced = draft.announced_count();
+        let allowed = announced.saturating_add(room).max(draft.member.service.rules.bounds.min);
         if allowed < desired {
             let fill = budget(draft).fill;
             draft.decide_again(tick, Share { tasks: allowed, fill });
         }
-        let granted = draft.counts().map_or(0, |(current, desired)| desired.saturating_sub(current));
+        let granted = draft.counts().map_or(0, |(_, desired)| desired.saturating_sub(announced));
         free = free.saturating_sub(weight(draft).saturating_mul(u64::from(granted)));
     }
 }
@@ -166,6 +167,21 @@ mod tests {
         assert_eq!(counts(&desired), [9, 3]);
         let (desired, _) = tick(&world, &config).await;
         assert_eq!(counts(&desired), [9, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_invocation_has_announced_is_no_longer_free() {
+        let world = World::new("announced-budget", &[("a", 1), ("b", 1)]);
+        world.rest().await;
+        let config = config(&world, 12.0, &[("b", 2)]);
+        wait(&world, &[("a", 10)]);
+        // Announced, and then the target lets nobody change anything.
+        world.inner().locked = 100;
+        assert_eq!(counts(&tick(&world, &config).await.0), [1, 1]);
+        world.inner().locked = 0;
+        wait(&world, &[("a", 1), ("b", 11)]);
+        assert_eq!(counts(&tick(&world, &config).await.0), [1, 2]);
+        assert_eq!(counts(&tick(&world, &config).await.0), [1, 11]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -188,8 +188,17 @@ impl Draft {
     /// How many tasks there are, those included that are about to start or to end. During a deployment there may be more for a while.
     pub fn occupied(&self) -> u32 {
         match &self.member.status {
-            Ok(status) if !status.rolling_out => status.desired.max(status.running),
-            _ => self.known_count(),
+            Ok(status) if !status.rolling_out => self.announced_count().max(status.running),
+            _ => self.announced_count(),
+        }
+    }
+
+    /// The known count, or that of a scale-out which an earlier tick, or one that runs at the same time, has announced and not made yet.
+    pub fn announced_count(&self) -> u32 {
+        let known = self.known_count();
+        match &self.past {
+            Past::Known(State { pending: Some(intent), .. }) if intent.from == known => known.max(intent.to),
+            _ => known,
         }
     }
 
