@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Shows that safety tests can fail: breaks the code as tests/mutations/*.json say and runs the test that must notice.
 
-Usage: scripts/mutants.py [--tested] [NAME...]     all mutations, or those named
+Usage: scripts/mutants.py [NAME...]     all mutations, or those named
 
-The code is broken in copies below the target folder, one for each processor, never in the checkout. Each has a target folder of
-its own, in which the dependencies are links to those of the checkout's build, which spares building them again. Sources and targets know
-nothing of each other, so that one mutation of each of them is tried in the same build, where a test of its own notices it. Tests that need
-the emulators find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code:
-that is tried first, unless `--tested` says that all tests have just passed.
+The code is broken in copies below the target folder, one for each processor, never in the checkout. Each has a target folder of its
+own, in which the dependencies are links to those of the checkout's build, which spares building them again. A copy is built once,
+with all mutations in it: a function that some of them break has its body once for each, and a file beside the copy names those
+that are in force. With none in force the tests must pass, or they would show nothing. What is no part of a function's body, or does not
+compile as such a choice (a script, a constant, a body of an unnamed type), is broken in the text, one build for each. Sources and
+targets know nothing of each other, so that one mutation of each of them is tried at once, where a test of its own notices it. Tests that
+need servers find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code.
 """
 
 import concurrent.futures
@@ -22,12 +24,27 @@ import sys
 import tempfile
 import typing
 
+import tree_sitter
+import tree_sitter_rust
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
 WORKERS = min(os.cpu_count() or 1, 4)
+# How many mutations of sources and targets are tried at once in one copy.
+AT_ONCE = 4
+RUST = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
 
 # What is built of the checkout itself, and what cargo writes in place.
 OWN = ("tidegate", "libtidegate", "it-", "bootstrap", ".cargo-lock")
+
+# Added to the library: whether a mutation is in force.
+SWITCH = """
+#[doc(hidden)]
+pub fn is_broken(name: &str) -> bool {
+    static IN_FORCE: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| std::fs::read_to_string("%s").unwrap_or_default());
+    IN_FORCE.lines().any(|it| it == name)
+}
+"""
 
 
 class Done(typing.NamedTuple):
@@ -37,12 +54,69 @@ class Done(typing.NamedTuple):
     output: str
 
 
+def run(command, folder, **environment):
+    """Runs a command to its end, for half an hour at most."""
+    # No pipe: what broken code leaves running would hold it open.
+    with tempfile.TemporaryFile("w+") as output:
+        env = {**os.environ, "RUST_BACKTRACE": "0", **environment}
+        try:
+            status = subprocess.run(command, cwd=folder, env=env, stdout=output, stderr=output, timeout=1800).returncode
+        except subprocess.TimeoutExpired:
+            status = "no end"
+        output.seek(0)
+        return Done(status, output.read())
+
+
+def body_around(tree, begin, end):
+    """Returns where the body of the function around some text begins and ends, if there is one."""
+    node = tree.root_node.descendant_for_byte_range(begin, end)
+    while node and node.type != "function_item":
+        node = node.parent
+    if node is None:
+        return None
+    body = node.child_by_field_name("body")
+    is_const = re.search(rb"\bconst\b", node.text.split(b"fn", 1)[0])
+    is_inside = body.start_byte < begin and end < body.end_byte
+    return None if is_const or not is_inside else (body.start_byte, body.end_byte)
+
+
+def with_choices(text, mutations):
+    """Returns a file's text in which each mutation is a choice, and the lines of each."""
+    code, bodies = text.encode(), {}
+    tree = RUST.parse(code)
+    for mutation in mutations:
+        begin = code.index(mutation["find"].encode())
+        body = body_around(tree, begin, begin + len(mutation["find"].encode()))
+        if body:
+            bodies.setdefault(body, []).append(mutation)
+    # Of two bodies, one in the other, the outer one is chosen.
+    outermost = {}
+    for body, some in bodies.items():
+        outer = min((it for it in bodies if it[0] <= body[0] and body[1] <= it[1]), key=lambda it: it[0])
+        outermost.setdefault(outer, []).extend(some)
+    made, lines, at = [], {}, 0
+    for (begin, end), some in sorted(outermost.items()):
+        made.append(code[at:begin].decode() + "{ ")
+        body = code[begin:end].decode()
+        for mutation in some:
+            first = "".join(made).count("\n") + 1
+            broken = body.replace(mutation["find"], mutation["replace"])
+            made.append(f'if ::tidegate::is_broken("{mutation["name"]}") {broken} else ')
+            lines[mutation["name"]] = range(first, "".join(made).count("\n") + 2)
+        made.append(body + " }")
+        at = end
+    made.append(code[at:].decode())
+    return "".join(made), lines
+
+
 class Copy:
     """A copy of the checkout, and a target folder for it."""
 
     def __init__(self, number):
         self.code = TARGET / "mutants" / str(number) / "code"
         self.target = TARGET / "mutants" / str(number) / "target"
+        self.in_force = TARGET / "mutants" / str(number) / "in-force"
+        self.executables = {}
 
     def prepare(self):
         self.copy_checkout()
@@ -67,61 +141,84 @@ class Copy:
         # What scripts/test installed, which tests start.
         (self.code / ".tools").symlink_to(ROOT / ".tools")
 
-    def cargo(self, arguments):
-        environment = {
-            **os.environ,
-            "CARGO_TARGET_DIR": str(self.target),
-            "CARGO_PROFILE_DEV_DEBUG": "0",
-            "RUST_BACKTRACE": "0",
-        }
+    def cargo(self, *arguments):
         command = ["cargo", arguments[0], "--locked", "--quiet", "--features", "full", *arguments[1:]]
-        # No pipe: what broken code leaves running would hold it open.
-        with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(command, cwd=self.code, env=environment, stdout=output, stderr=output, timeout=1800)
-            output.seek(0)
-            return Done(done.returncode, output.read())
+        return run(command, self.code, CARGO_TARGET_DIR=str(self.target), CARGO_PROFILE_DEV_DEBUG="0")
+
+    def write_choices(self, mutations):
+        """Writes all mutations into the code as choices; returns the lines of each, by file."""
+        lines = {}
+        for name in {it["file"] for it in mutations if it["file"].endswith(".rs")}:
+            text, lines[name] = with_choices((ROOT / name).read_text(), [it for it in mutations if it["file"] == name])
+            # The library knows itself by its own name only so.
+            (self.code / name).write_text(text)
+        library = self.code / "src" / "lib.rs"
+        head = "extern crate self as tidegate;\n"
+        sound = library.read_text()
+        inner = re.match(r"(?:\s*(?://![^\n]*|#!\[[^\n]*))*\n", sound).end()
+        library.write_text(sound[:inner] + head + sound[inner:] + SWITCH % self.in_force)
+        return lines
+
+    def build(self):
+        """Builds the tests; returns the errors' places, or nothing where it succeeds."""
+        done = self.cargo("test", "--lib", "--test", "it", "--no-run", "--message-format=json")
+        messages = [json.loads(line) for line in done.output.splitlines() if line.startswith("{")]
+        for it in messages:
+            if it.get("executable") and it["profile"]["test"]:
+                self.executables["it" if it["target"]["kind"] == ["test"] else it["target"]["name"]] = it["executable"]
+        errors = [it["message"] for it in messages if it["reason"] == "compiler-message" and it["message"]["level"] == "error"]
+        places = [(span["file_name"], span["line_start"]) for it in errors for span in it["spans"] if span["is_primary"]]
+        if done.status != 0 and not places:
+            sys.exit(f"the copy cannot be built:\n{done.output[-4000:]}")
+        return places
+
+    def test(self, where, *tests):
+        return run([self.executables["it" if where == "it" else "tidegate"], "--exact", *tests], self.code)
+
+    def choose(self, *mutations):
+        self.in_force.write_text("".join(it["name"] + "\n" for it in mutations))
 
     def sound_code_passes(self, mutations):
         """Runs the tests with sound code: one that fails anyway shows nothing."""
-        for where, kind in [("lib", ["--lib"]), ("it", ["--test", "it"])]:
+        self.choose()
+        for where in ["lib", "it"]:
             tests = sorted({it["test"] for it in mutations if it["where"] == where})
-            done = self.cargo(["test", *kind, "--", "--exact", *tests]) if tests else None
+            done = self.test(where, *tests) if tests else None
             if done and (done.status != 0 or f"running {len(tests)} test" not in done.output):
                 print(f"tests that fail or are missing with sound code:\n{done.output}")
                 return False
         return True
 
-    def run(self, batch):
-        """Returns what is wrong with each mutation, or nothing for one that its test noticed."""
-        wrong, sound = {}, {}
-        try:
-            for mutation in batch:
-                path = self.code / mutation["file"]
-                text = path.read_text()
-                if text.count(mutation["find"]) == 1:
-                    sound.setdefault(path, text)
-                    path.write_text(text.replace(mutation["find"], mutation["replace"]))
-                else:
-                    wrong[mutation["name"]] = f"{mutation['file']} has its text {text.count(mutation['find'])} times, not once"
-            for mutation in batch:
-                wrong.setdefault(mutation["name"], self.test(mutation))
-        finally:
-            for path, text in sound.items():
-                path.write_text(text)
-        return wrong
+    def try_choices(self, batch):
+        """Returns what is wrong with each mutation of a batch, or nothing for one that its test noticed."""
+        self.choose(*batch)
+        with concurrent.futures.ThreadPoolExecutor(len(batch)) as pool:
+            done = pool.map(lambda it: self.test(it["where"], it["test"]), batch)
+            return {it["name"]: why_not(it, how) for it, how in zip(batch, done)}
 
-    def test(self, mutation):
-        """Returns what is wrong with a mutation in the code as it is now."""
-        kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
-        done = self.cargo(["test", *kind, "--", "--exact", mutation["test"]])
-        output = done.output
-        if "error: could not compile" in output:
-            return "the broken code does not compile:\n" + output[-2000:]
-        if "running 1 test" not in output:
-            return f"there is no test {mutation['test']}:\n" + output[-2000:]
-        if done.status == 0:
-            return f"{mutation['test']} did not notice"
-        return None if "test result: FAILED" in output else "the test did not end:\n" + output[-2000:]
+    def try_text(self, mutation):
+        """Like `try_choices`, for one that is broken in the text."""
+        self.choose()
+        path = self.code / mutation["file"]
+        text = path.read_text()
+        try:
+            path.write_text(text.replace(mutation["find"], mutation["replace"]))
+            kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
+            done = self.cargo("test", *kind, "--", "--exact", mutation["test"])
+        finally:
+            path.write_text(text)
+        if "error: could not compile" in done.output:
+            return {mutation["name"]: "the broken code does not compile:\n" + done.output[-2000:]}
+        return {mutation["name"]: why_not(mutation, done)}
+
+
+def why_not(mutation, done):
+    """Returns what is wrong with a mutation, by how its test ended, or nothing if it noticed."""
+    if "running 1 test" not in done.output:
+        return f"there is no test {mutation['test']}:\n" + done.output[-2000:]
+    if done.status == 0:
+        return f"{mutation['test']} did not notice"
+    return None if "test result: FAILED" in done.output else "the test did not end:\n" + done.output[-2000:]
 
 
 # What several adapters share: broken, it could be another one's test that notices.
@@ -135,13 +232,13 @@ def adapter_of(mutation):
 
 
 def in_batches(mutations):
-    """Mutations that can be tried in the same build, together."""
+    """Mutations that can be tried at once."""
     batches = []
     for mutation in mutations:
-        adapter, where = adapter_of(mutation), mutation["where"]
+        adapter = adapter_of(mutation)
         for batch in batches if adapter else []:
             adapters = [adapter_of(other) for other in batch]
-            if None not in adapters and adapter not in adapters and batch[0]["where"] == where:
+            if None not in adapters and adapter not in adapters and len(batch) < AT_ONCE:
                 batch.append(mutation)
                 break
         else:
@@ -149,38 +246,72 @@ def in_batches(mutations):
     return batches
 
 
-def main():
+def build_with_choices(copy, mutations):
+    """Builds a copy with as many mutations as compile as choices, and returns those."""
+    chosen = mutations
+    while True:
+        copy.copy_checkout()
+        lines = copy.write_choices(chosen)
+        places = copy.build()
+        if not places:
+            return [it for it in chosen if it["name"] in lines.get(it["file"], {})]
+        faulty = {name for file, line in places for name, range_ in lines.get(file, {}).items() if line in range_}
+        if not faulty:
+            sys.exit(f"the copy cannot be built: errors at {places}")
+        print(f"no choice, but a build of their own: {' '.join(sorted(faulty))}", flush=True)
+        chosen = [it for it in chosen if it["name"] not in faulty]
+
+
+def all_mutations():
     lists = sorted((ROOT / "tests" / "mutations").glob("*.json"))
     mutations = [mutation for path in lists for mutation in json.loads(path.read_text())]
-    names = [it for it in sys.argv[1:] if it != "--tested"]
-    chosen = [it for it in mutations if not names or it["name"] in names]
-    copies = [Copy(number) for number in range(min(WORKERS, max(1, len(chosen))))]
-    free = queue.SimpleQueue()
+    for it in mutations:
+        times = (ROOT / it["file"]).read_text().count(it["find"])
+        if times != 1:
+            sys.exit(f"{it['name']}: {it['file']} has its text {times} times, not once")
+    return mutations
+
+
+def main():
+    names = sys.argv[1:]
+    wanted = [it for it in all_mutations() if not names or it["name"] in names]
+    copies = [Copy(number) for number in range(min(WORKERS, max(1, len(wanted))))]
     for copy in copies:
         copy.prepare()
+    choices = build_with_choices(copies[0], wanted)
+    free, waiting = queue.SimpleQueue(), copies[1:]
+    free.put(copies[0])
+
+    def ready(copy):
+        if build_with_choices(copy, choices) != choices:
+            sys.exit("two copies differ")
         free.put(copy)
 
-    def run(batch):
+    def tried(work):
         copy = free.get()
         try:
-            return batch, copy.run(batch)
+            return work(copy)
         finally:
             free.put(copy)
 
-    is_sound = "--tested" in sys.argv[1:] or copies[0].sound_code_passes(chosen)
-    failures = [] if is_sound else ["tests with sound code"]
-    with concurrent.futures.ThreadPoolExecutor(len(copies)) as pool:
-        for done in concurrent.futures.as_completed([pool.submit(run, it) for it in in_batches(chosen)]):
-            batch, wrong = done.result()
-            for mutation in batch:
-                why = wrong[mutation["name"]]
-                line = f"{mutation['name']}: {why or mutation['test']}"
-                failures += [line] if why else []
-                print(f"{'FAILED ' if why else 'noticed'} {line}", flush=True)
+    failures, count = [], 0
+    with concurrent.futures.ThreadPoolExecutor(len(copies) + 1) as pool:
+        others = [pool.submit(ready, it) for it in waiting]
+        if not tried(lambda copy: copy.sound_code_passes(wanted)):
+            failures.append("tests with sound code")
+        works = [lambda copy, it=it: copy.try_choices(it) for it in in_batches(choices)]
+        works += [lambda copy, it=it: copy.try_text(it) for it in wanted if it not in choices]
+        for done in concurrent.futures.as_completed([pool.submit(tried, it) for it in works]):
+            for name, why in done.result().items():
+                count += not why
+                failures += [f"{name}: {why}"] if why else []
+                print(f"{'FAILED ' if why else 'noticed'} {name}{f': {why}' if why else ''}", flush=True)
+        for it in others:
+            it.result()
     for line in failures:
         print(f"FAILED  {line}")
-    print(f"mutations: {max(0, len(chosen) - len(failures))} noticed, {len(failures)} failed")
-    sys.exit(bool(failures) or not chosen)
+    print(f"mutations: {count} noticed, {len(failures)} failed")
+    sys.exit(bool(failures) or not wanted)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ use tidegate::clock::System;
 use tidegate::error::Error;
 use tidegate::handler::{Host, Invocation};
 
+use super::proxy::Proxy;
+
 /// What the environment permits: this machine and plain http.
 const USUAL: [(&str, &str); 2] = [("ALLOW_LOCAL_ADDRESSES", "true"), ("ALLOW_PLAIN_HTTP", "true")];
 
@@ -38,16 +40,24 @@ pub async fn rehearse(env: &[(&str, &str)], settings: Value, count: u32) -> Valu
     tick(env, settings, count, true).await
 }
 
-/// Looks on in one process while others set a count of 3, 9 and 20, where this one would set 9, and shows that it saw that.
+/// Looks on in one process while others set a count of 2, 5 and 3, where this one would set 3, and shows that it saw that. The last
+/// look meets what the others began to stop.
 pub async fn look_on(env: &[(&str, &str)], settings: Value, others: impl AsyncFn(u32)) {
-    let host = host(env, settings, 9);
-    for (count, compared) in [(3, [1, 0, 0]), (9, [1, 1, 0]), (20, [1, 1, 1])] {
+    let host = host(env, settings, 3);
+    for (count, compared) in [(2, [1, 0, 0]), (5, [1, 0, 1]), (3, [1, 1, 1])] {
         others(count).await;
         let record = record(&host, true).await;
         let [more, same, fewer] = compared;
-        let would_have = json!({ "desired": 9, "compared": { "more": more, "same": same, "fewer": fewer } });
+        let would_have = json!({ "desired": 3, "compared": { "more": more, "same": same, "fewer": fewer } });
         assert_eq!((&record["would_have"], &record["status"]["desired"]), (&would_have, &json!(count)), "{record}");
     }
+}
+
+/// The same through a proxy, which shows that nothing was asked for that changes something.
+pub async fn look_on_through(proxy: &Proxy, env: &[(&str, &str)], settings: Value, others: impl AsyncFn(u32)) {
+    look_on(env, settings, others).await;
+    assert!(!proxy.calls().is_empty(), "nothing was asked");
+    assert_eq!(proxy.mutating(), []);
 }
 
 async fn tick(env: &[(&str, &str)], settings: Value, count: u32, dry_run: bool) -> Value {

@@ -7,7 +7,7 @@ use tidegate::error::ErrorKind;
 
 use super::engine::{Engine, IMAGE, Relay, Trick, WORKS, Work, certificate, until};
 use crate::support::http::CA;
-use crate::support::target::{rehearse, set, status};
+use crate::support::target::{look_on, rehearse, set, status};
 
 fn settings(host: &str, more: Value) -> Value {
     let mut settings = json!({
@@ -170,6 +170,22 @@ async fn a_dry_run_asks_the_engine_to_change_nothing() {
     is(&rehearse(&[], settings, 0).await, "dry_run");
     assert_eq!(relay.mutations(), made);
     assert_eq!(engine.running().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_rehearsal_beside_others_asks_the_engine_to_change_nothing() {
+    let engine = Engine::start(&[]).await;
+    let relay = Relay::before(&engine);
+    let others = async |count| {
+        set(&[], settings(&engine.host(), json!({})), count).await;
+        // Those that have ended are to be removed by the next tick, and not by one that only looks on.
+        until("the others have ended", async || (engine.running().await.len() == count as usize).then_some(())).await;
+    };
+    let settings = settings(relay.host(), json!({ "follow_labels": true, "busy_file": "/tmp/busy" }));
+    look_on(&[], settings, others).await;
+    assert!(0 < relay.requests());
+    assert_eq!(relay.mutations(), Vec::<String>::new());
+    assert_eq!(engine.containers().await.len(), 5);
 }
 
 #[tokio::test]

@@ -227,6 +227,19 @@ async fn a_dry_run_of_a_group_makes_no_mutating_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_beside_others_makes_no_mutating_request_about_a_group() {
+    let scene = Scene::ministack().await;
+    let url = scene.proxy.url();
+    let env = [("AWS_ENDPOINT_URL", url.as_str()), ("AWS_REGION", REGION)];
+    let others = async |count| {
+        let request = scene.client.set_desired_capacity().auto_scaling_group_name(&scene.world.name);
+        let request = request.desired_capacity(i32::try_from(count).expect("a few"));
+        request.send().await.expect("a capacity can be set");
+    };
+    target::look_on_through(&scene.proxy, &env, scene.settings(), others).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn instances_with_scale_in_protection_are_counted() {
     let scene = Scene::of(World::ministack(1).await).await;
     scene.create(true).await;

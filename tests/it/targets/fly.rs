@@ -14,7 +14,7 @@ use tidegate::shared::Shared;
 
 use self::fake::{Api, machine};
 use crate::support::proxy::Fault;
-use crate::support::target::{rehearse, set, status};
+use crate::support::target::{look_on_through, rehearse, set, status};
 
 fn group<T: for<'de> Deserialize<'de>>(name: &str) -> Vec<T> {
     let mut vectors: Value = serde_json::from_str(include_str!("../vectors/fly.json")).expect("the vectors are JSON");
@@ -471,5 +471,16 @@ async fn a_rehearsal_asks_fly_for_nothing_but_its_machines() {
         );
     }
     assert_eq!(api.steps(), [""; 0]);
+    api.was_right();
+}
+
+#[tokio::test]
+async fn a_rehearsal_beside_others_asks_fly_for_nothing_but_its_machines() {
+    let api = Api::start(&[]).await;
+    for mode in ["start_stop", "suspend", "create_destroy"] {
+        let machines = |count| (1..=count).map(|id: u32| machine(&id.to_string(), "started")).collect();
+        let others = async |count| api.with(|state| state.machines = machines(count));
+        look_on_through(&api.front, &[], api.target(json!({ "mode": mode })), others).await;
+    }
     api.was_right();
 }

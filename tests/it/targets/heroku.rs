@@ -8,7 +8,7 @@ use tidegate::error::ErrorKind;
 use self::fake::Heroku;
 use crate::support::judged::{discover, target};
 use crate::support::proxy::Fault;
-use crate::support::target::{rehearse, set, status};
+use crate::support::target::{look_on_through, rehearse, set, status};
 
 #[tokio::test]
 async fn heroku_tells_quantity_dynos_and_release() {
@@ -205,6 +205,14 @@ async fn a_rehearsal_changes_nothing_at_heroku() {
     assert_eq!(record["would_have"]["desired"], 8);
     assert!(!heroku.calls().is_empty() && heroku.mutating().is_empty(), "{:?}", heroku.asked());
     assert_eq!(heroku.process("worker").0, 3);
+    heroku.assert_valid();
+}
+
+#[tokio::test]
+async fn a_rehearsal_beside_others_changes_nothing_at_heroku() {
+    let heroku = Heroku::start(1).await;
+    let others = async |count| heroku.with(|state| state.formation[0].1 = i64::from(count));
+    look_on_through(&heroku, &[], heroku.settings("worker"), others).await;
     heroku.assert_valid();
 }
 

@@ -18,7 +18,7 @@ use self::fake::{Cluster, TOKEN};
 use crate::support::http::{CA, HttpServer, Reply};
 use crate::support::prism::Prism;
 use crate::support::proxy::Fault;
-use crate::support::target::{rehearse, set, status};
+use crate::support::target::{look_on_through, rehearse, set, status};
 
 /// A target at an API server. Autoscalers are not in the description that Prism has, so that none is looked for.
 fn target(url: &str, kind: &str, name: &str) -> Value {
@@ -177,6 +177,16 @@ async fn a_dry_run_sends_nothing_that_changes_anything() {
     }
     assert!(!cluster.calls().is_empty() && cluster.mutating().is_empty(), "{:?}", cluster.mutating());
     assert_eq!(cluster.replicas("deployments", "orders"), 3);
+}
+
+#[tokio::test]
+async fn a_rehearsal_beside_others_sends_kubernetes_nothing_that_changes_anything() {
+    let cluster = Cluster::start().await;
+    for (kind, resource, name) in [("Deployment", "deployments", "orders"), ("StatefulSet", "statefulsets", "carts")] {
+        let settings = with(target(&cluster.url(), kind, name), json!({ "allow_other_scaler": false }));
+        let others = async |count: u32| cluster.with(resource, name, |it| it["spec"]["replicas"] = count.into());
+        look_on_through(&cluster, &[], settings, others).await;
+    }
 }
 
 #[tokio::test]

@@ -222,6 +222,17 @@ async fn a_dry_run_of_a_lambda_limit_makes_no_mutating_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_beside_others_makes_no_mutating_request_about_a_lambda_limit() {
+    let scene = Scene::ministack().await;
+    let (url, past_the_proxy) = (scene.proxy.url(), scene.world.url());
+    let env = |url| [("AWS_ENDPOINT_URL", url), ("AWS_REGION", REGION)];
+    for settings in [scene.event_source(), scene.provisioned(), scene.reserved()] {
+        let others = async |count| _ = target::set(&env(&past_the_proxy), settings.clone(), count).await;
+        target::look_on_through(&scene.proxy, &env(&url), settings.clone(), others).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_lambda_is_sent_is_what_aws_publishes() {
     let scene = Scene::ministack().await;
     for (settings, operation, named) in [

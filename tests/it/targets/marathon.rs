@@ -9,7 +9,7 @@ use tidegate::error::ErrorKind;
 use self::fake::{DEPLOYMENT, Marathon};
 use crate::support::judged::{discover, target};
 use crate::support::proxy::Fault;
-use crate::support::target::{rehearse, set, status};
+use crate::support::target::{look_on_through, rehearse, set, status};
 
 #[tokio::test]
 async fn marathon_tells_what_was_asked_for_and_what_runs() {
@@ -199,6 +199,14 @@ async fn a_rehearsal_changes_nothing_at_marathon() {
     assert_eq!(record["outcome"], "dry_run", "{record}");
     assert!(!marathon.calls().is_empty() && marathon.mutating().is_empty(), "{:?}", marathon.asked());
     assert_eq!(marathon.instances("/shop/orders"), 3);
+    marathon.assert_valid();
+}
+
+#[tokio::test]
+async fn a_rehearsal_beside_others_changes_nothing_at_marathon() {
+    let marathon = Marathon::start(1).await;
+    let others = async |count| marathon.app("/shop/orders", |app| app.instances = i64::from(count));
+    look_on_through(&marathon, &[], marathon.settings("/shop/orders"), others).await;
     marathon.assert_valid();
 }
 

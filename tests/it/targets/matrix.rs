@@ -25,6 +25,7 @@ const CELLS: &[(&str, &str)] = &[
     ("rollout", "Rollout under way"),
     ("lost", "Reply lost, then repeated"),
     ("dry_run", "Dry run changes nothing"),
+    ("shadow", "Shadow beside others changes nothing"),
 ];
 
 fn root() -> &'static Path {

@@ -12,7 +12,7 @@ use tidegate::shared::Shared;
 
 use self::fake::{Nomad, TOKEN};
 use crate::support::proxy::Fault;
-use crate::support::target::{rehearse, set, status};
+use crate::support::target::{look_on_through, rehearse, set, status};
 
 fn settings(nomad: &Nomad) -> Value {
     json!({
@@ -80,6 +80,14 @@ async fn a_rehearsal_changes_nothing_at_nomad() {
     assert_eq!(record["decision"]["desired"], 9, "{record}");
     assert_eq!(nomad.wire.mutating(), []);
     assert_eq!(nomad.count(), 2);
+    assert_eq!(nomad.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_rehearsal_beside_others_changes_nothing_at_nomad() {
+    let nomad = Nomad::start(1).await;
+    let others = async |count: u32| nomad.job("orders", |job| job.put("/TaskGroups/0/Count", count.into()));
+    look_on_through(&nomad.wire, ENV, settings(&nomad), others).await;
     assert_eq!(nomad.violations(), Vec::<String>::new());
 }
 

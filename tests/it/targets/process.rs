@@ -3,6 +3,7 @@
 mod daemon;
 mod kit;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Stdio;
@@ -326,12 +327,24 @@ async fn a_rehearsal_starts_nothing_and_stops_nothing() {
     assert!(!folder.path().join("processes").exists(), "a dry run made something");
     assert!(folder.processes().is_empty());
     set(&settings, 2).await;
-    let before =
-        (folder.processes(), fs::metadata(folder.service().join("workers")).expect("it is there").modified().ok());
+    let before = folder.left();
     target::rehearse(&[], settings.clone(), 0).await;
-    let after =
-        (folder.processes(), fs::metadata(folder.service().join("workers")).expect("it is there").modified().ok());
-    assert_eq!(before, after);
+    assert_eq!(folder.left(), before);
+}
+
+#[tokio::test]
+async fn a_rehearsal_beside_others_starts_nothing_and_stops_nothing() {
+    let folder = Folder::new();
+    let settings = folder.settings(FOREVER, json!({}));
+    let left = RefCell::new(folder.left());
+    let others = async |count: u32| {
+        assert_eq!(folder.left(), *left.borrow(), "who looks on changed something");
+        set(&settings, count).await;
+        folder.has(count as usize).await;
+        left.replace(folder.left());
+    };
+    target::look_on(&[], settings.clone(), others).await;
+    assert_eq!(folder.left(), *left.borrow(), "who looks on changed something");
 }
 
 #[test]

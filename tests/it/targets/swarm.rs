@@ -13,7 +13,7 @@ use tidegate::shared::Shared;
 use tidegate::targets::TABLE;
 
 use super::engine::{Engine, IMAGE, Relay, Trick, WORKS, Work, until};
-use crate::support::target::{rehearse, set, status};
+use crate::support::target::{look_on, rehearse, set, status};
 
 fn settings(host: &str, service: &str) -> Value {
     json!({ "type": "swarm", "host": host, "service": service })
@@ -206,6 +206,17 @@ async fn a_dry_run_asks_the_swarm_to_change_nothing() {
     assert!(0 < relay.requests());
     assert_eq!(relay.mutations(), Vec::<String>::new());
     assert_eq!(inspect(&engine, "orders").await["Version"]["Index"], version);
+}
+
+#[tokio::test]
+async fn a_rehearsal_beside_others_asks_the_swarm_to_change_nothing() {
+    let engine = Engine::swarm().await;
+    let relay = Relay::before(&engine);
+    create(&engine, spec("orders", 1, json!({}))).await;
+    let others = async |count| _ = set(&[], settings(&engine.host(), "orders"), count).await;
+    look_on(&[], settings(relay.host(), "orders"), others).await;
+    assert!(0 < relay.requests());
+    assert_eq!(relay.mutations(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tidegate::error::ErrorKind;
 use self::fake::{Receiver, SERVICE, TOKEN};
 use crate::support::http::{CA, HttpServer, Reply};
 use crate::support::proxy::{Fault, When};
-use crate::support::target::{look_on, rehearse, set, status};
+use crate::support::target::{look_on_through, rehearse, set, status};
 
 const ENV: &[(&str, &str)] = &[("HOOK_TOKEN", TOKEN)];
 
@@ -157,9 +157,10 @@ async fn a_rehearsal_sends_a_webhook_nothing() {
 #[tokio::test]
 async fn a_rehearsal_beside_others_sends_a_webhook_nothing() {
     let receiver = Receiver::start(0).await;
-    look_on(ENV, absolute(&receiver), async |count| receiver.with(|state| state.replicas = i64::from(count))).await;
-    assert!(!receiver.wire.calls().is_empty());
-    assert_eq!(receiver.wire.mutating(), []);
+    for settings in [absolute(&receiver), jenkins(&receiver), docker_scaler(&receiver)] {
+        let others = async |count| receiver.with(|state| state.replicas = i64::from(count));
+        look_on_through(&receiver.wire, ENV, settings, others).await;
+    }
 }
 
 #[tokio::test]

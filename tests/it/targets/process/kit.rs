@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -74,6 +74,12 @@ impl Folder {
         let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let entry: Value = serde_json::from_slice(&text).expect("an entry is JSON");
         entry["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a number")
+    }
+
+    /// The processes, and when a worker was last entered or taken out.
+    pub fn left(&self) -> (BTreeSet<u32>, Option<SystemTime>) {
+        let workers = fs::metadata(self.service().join("workers"));
+        (self.processes(), workers.and_then(|about| about.modified()).ok())
     }
 
     pub async fn has(&self, count: usize) {
