@@ -184,9 +184,7 @@ fn formula_fits(at: &Origin, formula: &str, names: &[&str], known: &[&str], prob
         problems.add(at, problem, "give the source another name");
     }
     let names = [names, known].concat();
-    let ones: Vec<_> = names.iter().map(|name| (*name, Value::from(1.0))).collect();
-    let tried = expression::evaluate(formula, &ones).err().map(|error| error.to_string());
-    if let Some((_, unknown)) = tried.as_deref().and_then(|error| error.split_once("unknown variable: ")) {
+    for unknown in expression::unknown_names(formula, &names) {
         let problem = format!("has {unknown} in it, which is none of the sources");
         problems.add(at, problem, did_you_mean(unknown, &names));
     }
@@ -241,5 +239,14 @@ mod tests {
             let others = json!({ "policies": policies });
             assert_eq!(completed(&others), others);
         }
+    }
+
+    #[test]
+    fn an_unknown_name_is_found_where_only_load_would_reach_it() {
+        let mut problems = Problems::default();
+        let at = Origin::new(&Layer::Event, "desired");
+        formula_fits(&at, "orders > 100 ? refnds : current", &["orders", "refunds"], VARIABLES, &mut problems);
+        let texts: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
+        assert!(texts.len() == 1 && texts[0].contains("refnds") && texts[0].contains("refunds?"), "{texts:?}");
     }
 }
