@@ -104,7 +104,9 @@ pub const RIVALS: &[Rival] = &[
                 "scale_in_cooldown_secs": 300,
                 // Five points of a minute in a row.
                 "behavior": { "scale_in": { "stabilization_window_secs": 240 } },
-                "priority_override": "never",
+                // A larger step does not wait, and is credited with what the last one added.
+                "priority_override": "step",
+                "scaling_step_count": 1,
             })
         },
     },
