@@ -126,7 +126,9 @@ pub const RIVALS: &[Rival] = &[
                     "scale_out": { "stabilization_window_secs": 120 },
                     "scale_in": { "stabilization_window_secs": 840 },
                 },
-                "priority_override": "never",
+                // A larger scale-out does not wait, here too.
+                "priority_override": "step",
+                "scaling_step_count": 1,
             })
         },
     },
