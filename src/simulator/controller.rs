@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::contender::{Contender, Strategy};
+use super::contender::{Contender, SOURCE, Strategy};
 use super::foresight::Foresight;
 use super::model::Model;
 use super::view::Reading as Seen;
@@ -16,9 +16,6 @@ use crate::core::{
 };
 use crate::error::ErrorKind;
 use crate::formula;
-
-/// The name of the source in formulas.
-const SOURCE: &str = "queue";
 
 /// When a run begins: any time would do that has nothing special.
 const START_SECS: i64 = 1_767_225_600;
