@@ -57,6 +57,9 @@ const FUNCTIONS: &[&str] = &[
 /// Words after which a bracket is no call.
 const OPERATORS: &[&str] = &["and", "or", "not", "in", "contains", "startsWith", "endsWith"];
 
+/// Other words that are no names.
+const KEYWORDS: &[&str] = &["true", "false", "nil", "matches"];
+
 /// Says what is wrong with a formula, before there are values for its variables.
 ///
 /// # Errors
@@ -75,8 +78,8 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
 /// or cannot be made of these variables, `Timeout`, and `Bug` for a panic of the engine.
 pub(crate) fn evaluate(text: &str, variables: &[(&str, Json)]) -> Result<f64> {
     let fail = |kind, cause: String| Error::new(kind, "evaluating the formula", cause);
-    let words = guard(text).map_err(|problem| fail(ErrorKind::Config, format!("it {problem}")))?;
-    let uses = |name: &str| words.iter().filter(|word| **word == name).count();
+    let tokens = guard(text).map_err(|problem| fail(ErrorKind::Config, format!("it {problem}")))?;
+    let uses = |name: &str| tokens.iter().filter(|token| **token == name).count();
     let size = variables.iter().map(|(name, value)| size(value).saturating_mul(uses(name) + 1));
     if LARGEST < size.fold(0, usize::saturating_add) {
         return Err(fail(
@@ -84,7 +87,7 @@ pub(crate) fn evaluate(text: &str, variables: &[(&str, Json)]) -> Result<f64> {
             "its variables hold too much to be used as often as it does".to_owned(),
         ));
     }
-    let known: HashSet<_> = words.into_iter().collect();
+    let known: HashSet<_> = tokens.into_iter().collect();
     let used = variables.iter().filter(|(name, _)| known.contains(name));
     let mut context = Context::default();
     for (name, value) in used {
@@ -107,18 +110,31 @@ pub(crate) fn evaluate(text: &str, variables: &[(&str, Json)]) -> Result<f64> {
     }
 }
 
-/// Refuses what the engine cannot be trusted with; returns the words outside quotes.
+/// Returns the names in a formula that none of its variables has, wherever they stand: one that is evaluated only under load must
+/// not be found out then. A formula that [`check`] refuses has none.
+pub(crate) fn unknown_names<'a>(text: &'a str, variables: &[&str]) -> Vec<&'a str> {
+    let tokens = guard(text).unwrap_or_default();
+    let next = tokens.iter().skip(1).copied().chain([""]);
+    let is_unknown = |(token, next): (&'a str, &str)| {
+        let is_name = token.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+        let is_known = [OPERATORS, KEYWORDS, variables].iter().any(|known| known.contains(&token));
+        (is_name && next != "(" && !is_known).then_some(token)
+    };
+    tokens.iter().copied().zip(next).filter_map(is_unknown).collect()
+}
+
+/// Refuses what the engine cannot be trusted with; returns the words and signs outside quotes.
 fn guard(text: &str) -> Result<Vec<&str>, String> {
     if LONGEST < text.len() {
         return Err(format!("has {} bytes, and {LONGEST} are the most", text.len()));
     }
-    let (mut words, mut open, mut rest) = (Vec::new(), Vec::new(), text);
+    let (mut tokens, mut open, mut rest) = (Vec::new(), Vec::new(), text);
     while let Some(first) = rest.chars().next() {
         // A comment may hold half a pair of quotes, which the parser would not see.
         if let Some(sign) = ["..", "//", "/*"].iter().find(|sign| rest.starts_with(**sign)) {
             return Err(format!("has {sign}, which is not for formulas here"));
         }
-        let after = &rest[first.len_utf8()..];
+        let (token, after) = rest.split_at(length_of_token(rest, first));
         rest = match first {
             '{' | '}' | '#' | '$' | ';' | '\\' => return Err(format!("has {first}, which is not for formulas here")),
             '"' | '\'' | '`' => quoted(after, first)?,
@@ -137,21 +153,51 @@ fn guard(text: &str) -> Result<Vec<&str>, String> {
                 _ => return Err(format!("has a {first} that closes nothing")),
             },
             _ if is_of_word(first) => {
-                let (word, after) = rest.split_at(rest.find(|next| !is_of_word(next)).unwrap_or(rest.len()));
-                let is_call = after.trim_start().starts_with('(') && !OPERATORS.contains(&word);
-                if is_call && !FUNCTIONS.contains(&word) {
-                    return Err(format!("calls {word:?}, and may call only {}", FUNCTIONS.join(", ")));
+                let is_call = after.trim_start().starts_with('(') && !OPERATORS.contains(&token);
+                if is_call && !FUNCTIONS.contains(&token) {
+                    return Err(format!("calls {token:?}, and may call only {}", FUNCTIONS.join(", ")));
                 }
-                words.push(word);
                 after
             }
             _ => after,
         };
+        if !first.is_whitespace() {
+            tokens.push(token);
+        }
     }
     match open.is_empty() {
-        true => Ok(words),
+        true => defaults_stand_alone(&tokens).map(|()| tokens),
         false => Err("has a bracket that is not closed".to_owned()),
     }
+}
+
+fn length_of_token(rest: &str, first: char) -> usize {
+    match first {
+        _ if is_of_word(first) => rest.find(|next| !is_of_word(next)).unwrap_or(rest.len()),
+        '?' if rest.starts_with("??") || rest.starts_with("?.") => 2,
+        _ => first.len_utf8(),
+    }
+}
+
+/// Refuses an operator after `a ?? b`: in Expr `??` binds first, and the engine takes all that follows for what stands for `a`, so
+/// that `a ?? 0 + b` would be `a`.
+fn defaults_stand_alone(tokens: &[&str]) -> Result<(), String> {
+    // Whether there is a `??` before, for each bracket that is open.
+    let (mut defaults, mut follows_operand) = (vec![false], false);
+    for &token in tokens {
+        let is_operator = "+-*/%^<>=!&|?".contains(token) || OPERATORS.contains(&token);
+        match token {
+            "(" | "[" => defaults.push(false),
+            ")" | "]" => drop(defaults.pop()),
+            "??" | "," | ":" => defaults.iter_mut().last().into_iter().for_each(|default| *default = token == "??"),
+            _ if is_operator && follows_operand && defaults.last() == Some(&true) => {
+                return Err(format!("has {token} after ??, which is not clear; put what ?? belongs to into brackets"));
+            }
+            _ => {}
+        }
+        follows_operand = !is_operator && !["(", "[", ",", ":", "??", ".", "?."].contains(&token);
+    }
+    Ok(())
 }
 
 /// What follows a quoted text. There are no backslashes, so that the next quote ends it.
@@ -396,6 +442,43 @@ mod tests {
         for text in ["doc.text ? 1 : 2", "doc[doc.text].a", "doc.queues[doc.text]", "doc.text + 1", "int(doc.text)"] {
             assert!(!refusal(text).to_string().contains("canary"), "{}", refusal(text));
         }
+    }
+
+    /// In Expr `??` binds before every other operator, and in the engine after all of them on its right.
+    #[test]
+    fn what_follows_a_default_is_the_same_in_expr_or_refused() {
+        for (text, value) in [
+            ("queue_depth ?? 0", 95.0),
+            ("(queue_depth ?? 0) + (doc.missing ?? 3)", 98.0),
+            ("1 + doc.missing ?? 3", 4.0),
+            ("doc.missing ?? doc.none ?? 3", 3.0),
+            ("doc.missing ?? -3", -3.0),
+            ("max(doc.missing ?? 1, 2 + 2)", 4.0),
+            ("queue_depth > 1 ? doc.missing ?? 1 : 2 + 3", 1.0),
+            ("doc.missing ?? doc?.queues[0].waiting", 3.0),
+            ("doc.missing ?? (2 + 3)", 5.0),
+        ] {
+            assert_eq!(number(text), value, "{text}");
+        }
+        for text in [
+            "queue_depth ?? 0 + 1",
+            "queue_depth ?? 0 > 5 ? 3 : 1",
+            "queue_depth ?? (0) - 1",
+            "max(queue_depth ?? 0 * 2, 1)",
+            "queue_depth ?? 0 and true ? 1 : 2",
+            "queue_depth ?? doc.a[0] | max(1)",
+            "1 > 2 ? 1 : queue_depth ?? 0 / 2",
+        ] {
+            assert!(check(text).is_err_and(|problem| problem.contains("after ??")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_wherever_it_stands() {
+        let unknown = |text| unknown_names(text, &["orders", "max"]);
+        assert_eq!(unknown("orders > 100 ? refnds : max(orders, max) + 1e3 - 'text'"), ["refnds"]);
+        assert_eq!(unknown("not (orders in [1]) or true ? nil ?? a : B_1 [0].c"), ["a", "B_1", "c"]);
+        assert_eq!(unknown("min(orders, min)"), ["min"]);
     }
 
     /// What was found to abort, panic or run for long in the engine by itself, and variations of it.

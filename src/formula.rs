@@ -31,7 +31,7 @@ fn computed(formula: &str, rules: &Rules, seen: &Observation, now: Timestamp) ->
 /// removed only where all was read.
 fn of_policy(formula: &str, rules: &Rules, seen: &Observation, now: Timestamp) -> Computed {
     let (mut variables, unread) = loads(rules, seen, now);
-    let (status, bounds) = (&seen.status, rules.bounds);
+    let (status, bounds) = (&seen.status, rules.bounds_at(now));
     let known = [
         f64::from(status.desired),
         f64::from(status.running),
@@ -65,4 +65,31 @@ fn value(formula: &str, variables: &[(&str, Value)]) -> Result<Computed, Unreada
     };
     let finite = Finite::try_from(number);
     finite.map(Computed::Value).map_err(|detail| Unreadable { kind: ErrorKind::Malformed, detail })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn bounds_in_a_formula_are_those_of_the_time() {
+        let rules = json!({
+            "policies": [{ "type": "expression", "desired": "min" }], "bounds": { "min": 1, "max": 20 },
+            "bounds_schedule": [{ "from": "08:00", "to": "09:00", "min": 5 }],
+        });
+        let rules: Rules = serde_json::from_value(rules).expect("they are rules");
+        let seen =
+            json!({ "samples": [], "status": { "desired": 1, "running": 1, "pending": 0, "rolling_out": false } });
+        let mut seen: Observation = serde_json::from_value(seen).expect("it is an observation");
+        let mut least_at = |time: &str| {
+            evaluate(&rules, &mut seen, time.parse().expect("it is a time"));
+            match seen.policy_formulas.get("min") {
+                Some(Computed::Value(value)) => value.get(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!([least_at("2026-11-22T07:00:00Z"), least_at("2026-11-22T08:30:00Z")], [1.0, 5.0]);
+    }
 }

@@ -7,7 +7,7 @@ use super::deployment::{Deployment, network};
 use super::env::Vars;
 use super::layer::Layers;
 use super::origin::{Layer, Origin, Problems, Tree};
-use super::rules::rules;
+use super::rules::{formulas_can_be_read, rules};
 use super::schema::{self, validate};
 use super::sources::Sources;
 use super::{Config, DEFAULT_MAX_EVENT_AGE_SECS, DEFAULT_REGION, Input, NamedSource};
@@ -97,6 +97,7 @@ pub(super) fn rules_of_scenario(layers: Layers, mut problems: Problems) -> Resul
     validate(&tree, "", schema::shell(), &mut problems);
     let deployment = Deployment::read(&layers, &mut problems);
     let rules = rules(&tree, &deployment, &mut problems);
+    rules.iter().for_each(|rules| formulas_can_be_read(&tree, rules, &mut problems));
     match (rules, problems.0.is_empty()) {
         (Some(rules), true) => Ok(rules),
         _ => Err(problems),

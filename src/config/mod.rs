@@ -20,6 +20,8 @@ mod layer;
 mod limits;
 mod location;
 mod origin;
+#[cfg(test)]
+mod pages;
 mod reference;
 mod rules;
 mod schedule;
@@ -38,7 +40,6 @@ use crate::sources::Source;
 use crate::stores::Store;
 use crate::targets::Target;
 
-#[cfg_attr(not(feature = "full"), allow(unused_imports, reason = "not every adapter needs it"))]
 #[cfg_attr(not(feature = "full"), allow(unused_imports, reason = "not every adapter needs it"))]
 pub(crate) use deployment::matches as matches_pattern;
 pub use env::{Environment, Vars};

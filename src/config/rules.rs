@@ -11,6 +11,8 @@ use super::schema::{self, did_you_mean, validate};
 use crate::core::{Bounds, Combine, Fallback, POLICIES, Policy, Rules, Threshold, VARIABLES};
 use crate::expression;
 
+const HOW_TO_WRITE: &str = "write it in the Expr language, such as orders + 2 * refunds";
+
 /// Reads the rules of a service.
 pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problems) -> Option<Rules> {
     let before = problems.0.len();
@@ -159,21 +161,37 @@ pub(super) fn weights_are_of_sources(tree: &Tree, rules: &Rules, sources: &[Name
 pub(super) fn formulas_fit(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
     let names: Vec<_> =
         sources.iter().map(|source| source.name.as_str()).filter(|name| !rules.is_brake(name)).collect();
-    if let Combine::Formula(formula) = &rules.combine {
-        formula_fits(&tree.origin("/combine/formula"), formula, &names, &[], problems);
+    for (pointer, formula, known) in formulas(rules) {
+        formula_fits(&tree.origin(&pointer), formula, &names, known, problems);
     }
-    for (number, policy) in rules.policies.iter().enumerate() {
-        for (setting, formula) in policy.formulas() {
-            let at = tree.origin(&format!("/policies/{number}/{setting}"));
-            formula_fits(&at, formula, &names, VARIABLES, problems);
+}
+
+/// Formulas can be read, where the names of the sources are not known.
+pub(super) fn formulas_can_be_read(tree: &Tree, rules: &Rules, problems: &mut Problems) {
+    for (pointer, formula, _) in formulas(rules) {
+        if let Err(problem) = expression::check(formula) {
+            problems.add(&tree.origin(&pointer), problem, HOW_TO_WRITE);
         }
     }
+}
+
+/// All formulas, each with where it is and the names that it may use beside the sources'.
+fn formulas(rules: &Rules) -> impl Iterator<Item = (String, &str, &'static [&'static str])> {
+    let combined = match &rules.combine {
+        Combine::Formula(formula) => Some(("/combine/formula".to_owned(), formula.as_str(), [].as_slice())),
+        Combine::Max | Combine::Min | Combine::Sum | Combine::Mean => None,
+    };
+    let of_policies = rules.policies.iter().enumerate().flat_map(|(number, policy)| {
+        let at = move |setting| format!("/policies/{number}/{setting}");
+        policy.formulas().map(move |(setting, formula)| (at(setting), formula, VARIABLES))
+    });
+    combined.into_iter().chain(of_policies)
 }
 
 /// Whether a formula can be read, and has no other variables than the sources' names and those that are `known` beside them.
 fn formula_fits(at: &Origin, formula: &str, names: &[&str], known: &[&str], problems: &mut Problems) {
     if let Err(problem) = expression::check(formula) {
-        return problems.add(at, problem, "write it in the Expr language, such as orders + 2 * refunds");
+        return problems.add(at, problem, HOW_TO_WRITE);
     }
     for name in names.iter().filter(|name| !is_variable(name)) {
         let problem = format!("cannot have {name:?} as a variable");
@@ -184,9 +202,7 @@ fn formula_fits(at: &Origin, formula: &str, names: &[&str], known: &[&str], prob
         problems.add(at, problem, "give the source another name");
     }
     let names = [names, known].concat();
-    let ones: Vec<_> = names.iter().map(|name| (*name, Value::from(1.0))).collect();
-    let tried = expression::evaluate(formula, &ones).err().map(|error| error.to_string());
-    if let Some((_, unknown)) = tried.as_deref().and_then(|error| error.split_once("unknown variable: ")) {
+    for unknown in expression::unknown_names(formula, &names) {
         let problem = format!("has {unknown} in it, which is none of the sources");
         problems.add(at, problem, did_you_mean(unknown, &names));
     }
@@ -241,5 +257,14 @@ mod tests {
             let others = json!({ "policies": policies });
             assert_eq!(completed(&others), others);
         }
+    }
+
+    #[test]
+    fn an_unknown_name_is_found_where_only_load_would_reach_it() {
+        let mut problems = Problems::default();
+        let at = Origin::new(&Layer::Event, "desired");
+        formula_fits(&at, "orders > 100 ? refnds : current", &["orders", "refunds"], VARIABLES, &mut problems);
+        let texts: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
+        assert!(texts.len() == 1 && texts[0].contains("refnds") && texts[0].contains("refunds?"), "{texts:?}");
     }
 }

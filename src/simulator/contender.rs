@@ -6,8 +6,12 @@ use super::model::Model;
 use super::rivals::RIVALS;
 use super::workload::Workload;
 use crate::config::load_rules;
-use crate::core::Rules;
-use crate::error::{Error, Result};
+use crate::core::{Combine, Policy, Rules, VARIABLES};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expression::unknown_names;
+
+/// The name of the one source in formulas.
+pub(super) const SOURCE: &str = "queue";
 
 /// How often a contender decides where nothing is said, in seconds.
 const INTERVAL_SECS: f64 = 15.0;
@@ -68,9 +72,13 @@ impl Contender {
     /// One of a user's configuration: a service of the full form, or the short form, of which target and source may be left out.
     ///
     /// # Errors
-    /// Everything that is wrong with the configuration.
+    /// Everything that is wrong with the configuration, or a name in a formula that no load has here.
     pub fn from_config(name: &str, document: &Value) -> Result<Self> {
         let rules = load_rules(document, name).map_err(Error::from)?;
+        if let Some(unknown) = unknown_name(&rules) {
+            let cause = format!("its formula has {unknown} in it, and the one source here is named {SOURCE}");
+            return Err(Error::new(ErrorKind::Config, format!("simulating {name}"), cause));
+        }
         Ok(Self {
             name: name.to_owned(),
             interval_secs: INTERVAL_SECS,
@@ -103,4 +111,15 @@ impl Contender {
         let (min, max) = self.bounds(model);
         (tasks.ceil() as u32).max(min).min(max)
     }
+}
+
+/// A name in a formula that the simulator has no number for.
+fn unknown_name(rules: &Rules) -> Option<&str> {
+    let combined = match &rules.combine {
+        Combine::Formula(formula) => unknown_names(formula, &[SOURCE]),
+        _ => Vec::new(),
+    };
+    let known = [&[SOURCE], VARIABLES].concat();
+    let of_policies = rules.policies.iter().flat_map(Policy::formulas);
+    combined.into_iter().chain(of_policies.flat_map(|(_, formula)| unknown_names(formula, &known))).next()
 }

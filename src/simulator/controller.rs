@@ -4,21 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::contender::{Contender, Strategy};
+use super::contender::{Contender, SOURCE, Strategy};
 use super::foresight::Foresight;
 use super::model::Model;
 use super::view::Reading as Seen;
 use super::workload::Workload;
 use super::world::World;
 use crate::core::{
-    Amount, Answer, Computed, Direction, Observation, Past, Protected, QueueDepth, Reading, Rules, Sample, State,
-    TargetStatus, Unreadable, decide,
+    Amount, Answer, Combine, Computed, Direction, Observation, Past, Policy, Protected, QueueDepth, Reading, Rules,
+    Sample, State, TargetStatus, Unreadable, decide,
 };
 use crate::error::ErrorKind;
 use crate::formula;
-
-/// The name of the source in formulas.
-const SOURCE: &str = "queue";
 
 /// When a run begins: any time would do that has nothing special.
 const START_SECS: i64 = 1_767_225_600;
@@ -42,11 +39,16 @@ pub(super) struct Controller<'a> {
 /// What the rules' formula gave, and those of policies.
 type Results = (Option<Computed>, BTreeMap<String, Computed>);
 
-/// What formulas gave, by the reading. Production gives each evaluation a thread and a deadline, and there is only one source here.
+/// What formulas gave, by what they may look at. Production gives each evaluation a thread and a deadline, and there is only one source here.
 struct Formulas {
     are_used: bool,
-    known: HashMap<(u64, Option<u64>), Results>,
+    /// Whether one looks at the time.
+    are_timed: bool,
+    known: HashMap<Inputs, Results>,
 }
+
+/// What formulas may look at: what waits and is in flight, tasks asked for and running, the bounds, and the time where one has it.
+type Inputs = (u64, Option<u64>, [u32; 4], Option<Timestamp>);
 
 impl<'a> Controller<'a> {
     pub fn new(contender: &'a Contender, workload: &'a Workload, model: &Model, seed: u64) -> Self {
@@ -55,13 +57,6 @@ impl<'a> Controller<'a> {
         let samples = vec![Sample { source: SOURCE.to_owned(), answer }];
         let (formula, policy_formulas) = (None, BTreeMap::new());
         let (protected, alert, scheduled_for) = (None, None, None);
-        let are_used = match &contender.strategy {
-            Strategy::Rules(rules) => {
-                let has_own = rules.policies.iter().any(|policy| policy.formulas().next().is_some());
-                has_own || matches!(rules.combine, crate::core::Combine::Formula(_))
-            }
-            _ => false,
-        };
         let foresight = match &contender.strategy {
             Strategy::Clairvoyant => Some(Foresight::new(workload, model, contender.interval_secs, seed)),
             _ => None,
@@ -82,7 +77,7 @@ impl<'a> Controller<'a> {
                 share: None,
                 scheduled_for,
             },
-            formulas: Formulas { are_used, known: HashMap::new() },
+            formulas: Formulas::of(&contender.strategy),
             foresight,
             #[cfg(test)]
             is_stored: false,
@@ -149,19 +144,34 @@ impl<'a> Controller<'a> {
 }
 
 impl Formulas {
+    fn of(strategy: &Strategy) -> Self {
+        let (are_used, are_timed) = match strategy {
+            Strategy::Rules(rules) => {
+                let own: Vec<_> = rules.policies.iter().flat_map(Policy::formulas).collect();
+                let is_used = !own.is_empty() || matches!(rules.combine, Combine::Formula(_));
+                (is_used, own.iter().any(|(_, formula)| formula.contains("now")))
+            }
+            _ => (false, false),
+        };
+        Self { are_used, are_timed, known: HashMap::new() }
+    }
+
     fn evaluate(&mut self, rules: &Rules, seen: &mut Observation, now: Timestamp) {
         let depth = match &seen.samples[0].answer {
             _ if !self.are_used => return,
-            Answer::Reading(Reading { amount: Amount::Queue(depth), .. }) => (depth.backlog, depth.in_flight),
+            Answer::Reading(Reading { amount: Amount::Queue(depth), .. }) => depth,
             _ => return formula::evaluate(rules, seen, now),
         };
-        if let Some((formula, policies)) = self.known.get(&depth) {
+        let (status, bounds) = (&seen.status, rules.bounds_at(now));
+        let counts = [status.desired, status.running, bounds.min, bounds.max];
+        let inputs = (depth.backlog, depth.in_flight, counts, self.are_timed.then_some(now));
+        if let Some((formula, policies)) = self.known.get(&inputs) {
             (seen.formula, seen.policy_formulas) = (formula.clone(), policies.clone());
             return;
         }
         formula::evaluate(rules, seen, now);
         if self.known.len() < MOST_KEPT {
-            self.known.insert(depth, (seen.formula.clone(), seen.policy_formulas.clone()));
+            self.known.insert(inputs, (seen.formula.clone(), seen.policy_formulas.clone()));
         }
     }
 }

@@ -104,7 +104,9 @@ pub const RIVALS: &[Rival] = &[
                 "scale_in_cooldown_secs": 300,
                 // Five points of a minute in a row.
                 "behavior": { "scale_in": { "stabilization_window_secs": 240 } },
-                "priority_override": "never",
+                // A larger step does not wait, and is credited with what the last one added.
+                "priority_override": "step",
+                "scaling_step_count": 1,
             })
         },
     },
@@ -124,7 +126,9 @@ pub const RIVALS: &[Rival] = &[
                     "scale_out": { "stabilization_window_secs": 120 },
                     "scale_in": { "stabilization_window_secs": 840 },
                 },
-                "priority_override": "never",
+                // A larger scale-out does not wait, here too.
+                "priority_override": "step",
+                "scaling_step_count": 1,
             })
         },
     },

@@ -159,6 +159,25 @@ fn poison_is_never_done_and_stays_in_flight() {
 }
 
 #[test]
+fn a_formula_is_evaluated_for_each_count_and_time() {
+    let idle = constant(0.0, 600);
+    for (formula, peak) in [("min(current + 1, 7)", 7), ("int(now) % 3600 < 300 ? 2 : 9", 9)] {
+        let rules = serde_json::json!({ "policies": [{ "type": "expression", "desired": formula }], "bounds": { "min": 1 }, "scale_out_cooldown_secs": 0 });
+        let contender = Contender::from_config("mine", &rules).expect("it is valid");
+        assert_eq!(run(&contender, &idle, &fixed(1), 1).peak_tasks, peak, "{formula}");
+    }
+}
+
+#[test]
+fn a_formula_that_has_no_value_here_is_refused() {
+    for (formula, word) in [("orders / 10", "orders"), ("queue < 9 ? 1 : refunds", "refunds"), ("queue / * 2", "1:9")] {
+        let rules = serde_json::json!({ "policies": [{ "type": "expression", "desired": formula }] });
+        let error = Contender::from_config("mine", &rules).expect_err(formula);
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
 fn a_state_that_is_stored_and_read_decides_as_one_that_is_kept() {
     let model = Model::default();
     let workload = Workload { service_secs: 5.0, ..PRESETS[0].workload() };
