@@ -49,8 +49,10 @@ fn item_fits(tree: &Tree, at: &str, bounds: Bounds, deployment: &Deployment, pro
         problems.add(&tree.origin(at), "sets no bound", "give min or max");
     }
     // What is no window at all is the schema's to report.
-    let window = ScheduledBounds::deserialize(item).ok().filter(|_| before == problems.0.len());
-    window.iter().for_each(|window| comes_and_goes(tree, at, window, problems));
+    let window = ScheduledBounds::deserialize(item).ok().filter(|window| window.duration_secs != Some(0));
+    if let Some(window) = window.filter(|_| before == problems.0.len()) {
+        comes_and_goes(tree, at, &window, problems);
+    }
     do_not_cross(tree, at, with(with(bounds, "min", &item["min"]), "max", &item["max"]), problems);
     for bound in ["min", "max"] {
         bounds_fit(tree, (bound, &format!("{at}/{bound}"), &item[bound]), bounds, deployment, problems);
@@ -91,12 +93,14 @@ fn comes_and_goes(tree: &Tree, at: &str, window: &ScheduledBounds, problems: &mu
     let pairs = || window.examples().zip(window.examples().skip(1));
     let lasts = |(from, to): (Timestamp, Timestamp)| to.duration_since(from).as_secs();
     let ramps = 2 * i64::from(window.ramp_secs);
+    let again = pairs().filter(|_| window.duration_secs.is_some()).find(|((_, to), (next, _))| next < to);
+    // What ends by an expression ends.
     let repeats = window.duration_secs.is_some() || matches!(window.from, Edge::At(_));
-    let again = pairs().filter(|_| repeats).find(|((_, to), (next, _))| next < to);
     if window.examples().next().is_none() {
         let remedy = "let to come at other times than from";
-        problems.add(&tree.origin(at), "is never in force, since it ends whenever it begins", remedy);
-    } else if let Some(((from, _), (next, _))) = again {
+        return problems.add(&tree.origin(at), "is never in force, since it ends whenever it begins", remedy);
+    }
+    if let Some(((from, _), (next, _))) = again {
         let problem = format!("is more than the {} s until it begins again", lasts((from, next)));
         problems.add(&tree.origin(&format!("{at}/duration_secs")), problem, "give less");
     } else if repeats && pairs().next().is_some() && pairs().all(|((_, to), (next, _))| next <= to) {
@@ -175,6 +179,7 @@ mod tests {
                 { "from": "2026-11-27T08:00:00Z", "to": "2026-11-27T20:00:00+01:00", "max": 20 },
                 { "from": "0 8 * * MON-FRI", "to": "0 18 * * MON-FRI", "timezone": "Europe/Berlin", "min": 5, "ramp_secs": 18_000 },
                 { "from": "0 8,12 * * *", "duration_secs": 14_399, "min": 5 },
+                { "from": "03:00", "to": "02:30", "timezone": "Europe/Berlin", "min": 5 },
                 { "from": "18:00", "days": ["fri"], "duration_secs": 208_800, "max": 5 },
                 { "from": "00:00", "to": "00:00", "days": ["mon", "tue"], "max": 5 },
                 { "from": "2026-11-27T08:00:00Z", "duration_secs": 600, "max": 20, "ramp_secs": 300 },

@@ -176,7 +176,7 @@ impl ScheduledBounds {
         }
     }
 
-    /// Returns when it is in force, in order, for its first 366 times since the year 2001, whose first day is a Monday: what a check looks at.
+    /// Returns when it is in force, in order, for its first 366 times from 2001, which begins with a Monday, to 2028: what a check looks at.
     pub fn examples(&self) -> Box<dyn Iterator<Item = (Timestamp, Timestamp)> + '_> {
         let first = jiff::civil::date(2001, 1, 1);
         match &self.from {
@@ -184,8 +184,10 @@ impl ScheduledBounds {
             Edge::At(_) => Box::new(first.series(jiff::Span::new().days(1)).take(366).filter_map(|day| self.on(day))),
             Edge::By(from) => {
                 let next = |now: &Timestamp| from.next(&self.timezone.at(*now));
-                let begins = std::iter::successors(self.timezone.moment(first, LocalTime(Time::midnight())), next);
-                Box::new(begins.skip(1).take(366).filter_map(|begin| self.around(begin)))
+                let first = self.timezone.moment(first, LocalTime(Time::midnight()));
+                let last = first.and_then(|first| first.checked_add(SignedDuration::from_hours(28 * 8766)).ok());
+                let begins = std::iter::successors(first, next).skip(1).take(366);
+                Box::new(begins.take_while(move |begin| Some(*begin) < last).filter_map(|begin| self.around(begin)))
             }
         }
     }
