@@ -93,7 +93,7 @@ fn comes_and_goes(tree: &Tree, at: &str, window: &ScheduledBounds, problems: &mu
     let pairs = || window.examples().zip(window.examples().skip(1));
     let lasts = |(from, to): (Timestamp, Timestamp)| to.duration_since(from).as_secs();
     let ramps = 2 * i64::from(window.ramp_secs);
-    let again = pairs().filter(|_| window.duration_secs.is_some()).find(|((_, to), (next, _))| next < to);
+    let again = window.duration_secs.and_then(|_| pairs().find(|((_, to), (next, _))| next < to));
     // What ends by an expression ends.
     let repeats = window.duration_secs.is_some() || matches!(window.from, Edge::At(_));
     if window.examples().next().is_none() {

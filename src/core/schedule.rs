@@ -187,7 +187,8 @@ impl ScheduledBounds {
                 let first = self.timezone.moment(first, LocalTime(Time::midnight()));
                 let last = first.and_then(|first| first.checked_add(SignedDuration::from_hours(28 * 8766)).ok());
                 let begins = std::iter::successors(first, next).skip(1).take(366);
-                Box::new(begins.take_while(move |begin| Some(*begin) < last).filter_map(|begin| self.around(begin)))
+                let begins = begins.take_while(move |begin| Some(*begin) < last);
+                Box::new(begins.filter_map(|begin| self.lasting(begin).or_else(|| self.around(begin))))
             }
         }
     }
