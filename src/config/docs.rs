@@ -13,6 +13,16 @@ const ABOUT: &[(&str, &str, &str)] = &[
     ("ECS_CLUSTER", "required", "The cluster of the one service, by name or ARN."),
     ("SERVICE_NAME", "required", "The one service, by name or ARN."),
     (
+        "BOUNDS_BY_TIME",
+        "none",
+        "The least and the most tasks by local time, as JSON: `{\"timezone\": \"Europe/Berlin\", \"min\": {\"8:00\": 3, \"20:00\": 1}}`. See `docs/policies/bounds_by_time.md`.",
+    ),
+    (
+        "BOUNDS_SCHEDULE",
+        "none",
+        "Bounds for some time by local time, cron or moments, as a JSON list: `[{\"from\": \"0 8 * * MON-FRI\", \"to\": \"0 18 * * MON-FRI\", \"min\": 5}]`.",
+    ),
+    (
         "QUEUE_TYPE",
         "`sqs`",
         "The source's name; old names such as `amq` are known. Its settings are in `docs/sources.md`.",

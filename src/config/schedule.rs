@@ -1,14 +1,17 @@
 //! Checks bounds by time: what the schema cannot say of them.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::deployment::Deployment;
 use super::origin::{Problems, Tree};
-use crate::core::{Bounds, Edge, LocalTime, Zone};
+use crate::core::{Bounds, Edge, LocalTime, ScheduledBounds, Zone};
 
 const TIMEZONE: &str = "give the IANA's name, such as Europe/Berlin or UTC";
 const LOCAL: &str = "give hours and minutes, such as 08:00";
+const EDGE: &str = "give a local time such as 08:00, a moment such as 2026-11-27T08:00:00Z, or cron's minute (0-59), hour (0-23), day (1-31), \
+                    month (1-12 or JAN-DEC) and weekday (0-7 or SUN-SAT), such as 0 8 * * MON-FRI";
 
 /// Times and zones can be read, what begins ends, and no bound leaves the deployment's or crosses the other.
 pub(super) fn schedule_fits(tree: &Tree, bounds: Bounds, deployment: &Deployment, problems: &mut Problems) {
@@ -21,7 +24,7 @@ pub(super) fn schedule_fits(tree: &Tree, bounds: Bounds, deployment: &Deployment
         for (time, count) in times.into_iter().flatten() {
             let at = format!("{at}/{time}");
             if let Err(problem) = LocalTime::try_from(time.clone()) {
-                problems.add(&tree.origin(&at), format!("is at {problem}"), LOCAL);
+                problems.add(&tree.origin(&at), format!("is {problem}"), LOCAL);
             }
             bounds_fit(tree, (bound, &at, count), bounds, deployment, problems);
             if is_alone {
@@ -36,27 +39,77 @@ pub(super) fn schedule_fits(tree: &Tree, bounds: Bounds, deployment: &Deployment
 }
 
 fn item_fits(tree: &Tree, at: &str, bounds: Bounds, deployment: &Deployment, problems: &mut Problems) {
+    let before = problems.0.len();
     reads::<Zone>(tree, &format!("{at}/timezone"), TIMEZONE, problems);
-    let remedy = "give a local time such as 08:00, or a moment such as 2026-11-27T08:00:00Z";
-    let from = reads::<Edge>(tree, &format!("{at}/from"), remedy, problems);
-    let to = reads::<Edge>(tree, &format!("{at}/to"), remedy, problems);
-    let at_to = tree.origin(&format!("{at}/to"));
-    match (from, to) {
-        (Some(Edge::Once(from)), Some(Edge::Once(to))) if to <= from => {
-            problems.add(&at_to, "is not after from", "exchange the two");
-        }
-        (Some(Edge::Once(_)), Some(Edge::At(_))) | (Some(Edge::At(_)), Some(Edge::Once(_))) => {
-            problems.add(&at_to, "is of another form than from", "give two local times, or two moments");
-        }
-        _ => {}
-    }
+    let from = reads::<Edge>(tree, &format!("{at}/from"), EDGE, problems);
+    let to = reads::<Edge>(tree, &format!("{at}/to"), EDGE, problems);
     let Some(item) = tree.value.pointer(at) else { return };
+    forms_fit(tree, at, (from, to), problems);
     if item["min"].is_null() && item["max"].is_null() {
         problems.add(&tree.origin(at), "sets no bound", "give min or max");
+    }
+    // What is no window at all is the schema's to report.
+    let window = ScheduledBounds::deserialize(item).ok().filter(|window| window.duration_secs != Some(0));
+    if let Some(window) = window.filter(|_| before == problems.0.len()) {
+        comes_and_goes(tree, at, &window, problems);
     }
     do_not_cross(tree, at, with(with(bounds, "min", &item["min"]), "max", &item["max"]), problems);
     for bound in ["min", "max"] {
         bounds_fit(tree, (bound, &format!("{at}/{bound}"), &item[bound]), bounds, deployment, problems);
+    }
+}
+
+/// What begins a window and what ends it are of one form, and nothing is given that says nothing in that form.
+fn forms_fit(tree: &Tree, at: &str, (from, to): (Option<Edge>, Option<Edge>), problems: &mut Problems) {
+    let item = tree.value.pointer(at).unwrap_or(&Value::Null);
+    let at_to = tree.origin(&format!("{at}/to"));
+    match (!item["to"].is_null(), !item["duration_secs"].is_null()) {
+        (true, true) => problems.add(&at_to, "is given beside duration_secs", "give one of the two"),
+        (false, false) => problems.add(&tree.origin(at), "never ends", "give to, or duration_secs"),
+        (true, false) | (false, true) => {}
+    }
+    match (&from, &to) {
+        (Some(Edge::Once(from)), Some(Edge::Once(to))) if to <= from => {
+            problems.add(&at_to, "is not after from", "exchange the two");
+        }
+        (Some(from), Some(to)) if std::mem::discriminant(from) != std::mem::discriminant(to) => {
+            let remedy = "give two local times, two cron expressions or two moments";
+            problems.add(&at_to, "is of another form than from", remedy);
+        }
+        _ => {}
+    }
+    let remedy = match from {
+        Some(Edge::By(_)) => "give them as the weekday of the cron expression",
+        Some(Edge::Once(_)) => "remove it: a moment comes once",
+        Some(Edge::At(_)) | None => return,
+    };
+    if item["days"].as_array().is_some_and(|days| !days.is_empty()) {
+        problems.add(&tree.origin(&format!("{at}/days")), "is for local times alone", remedy);
+    }
+}
+
+/// A window begins, ends before it begins again, and lasts as long as its ramps take.
+fn comes_and_goes(tree: &Tree, at: &str, window: &ScheduledBounds, problems: &mut Problems) {
+    let pairs = || window.examples().zip(window.examples().skip(1));
+    let lasts = |(from, to): (Timestamp, Timestamp)| to.duration_since(from).as_secs();
+    let ramps = 2 * i64::from(window.ramp_secs);
+    let again = window.duration_secs.and_then(|_| pairs().find(|((_, to), (next, _))| next < to));
+    // What ends by an expression ends.
+    let repeats = window.duration_secs.is_some() || matches!(window.from, Edge::At(_));
+    if window.examples().next().is_none() {
+        let remedy = "let to come at other times than from";
+        return problems.add(&tree.origin(at), "is never in force, since it ends whenever it begins", remedy);
+    }
+    if let Some(((from, _), (next, _))) = again {
+        let problem = format!("is more than the {} s until it begins again", lasts((from, next)));
+        problems.add(&tree.origin(&format!("{at}/duration_secs")), problem, "give less");
+    } else if repeats && pairs().next().is_some() && pairs().all(|((_, to), (next, _))| next <= to) {
+        problems.add(&tree.origin(at), "is always in force", "give min_tasks and max_tasks, or bounds, in its place");
+    }
+    if 0 < ramps && window.examples().all(|example| lasts(example) < ramps) {
+        let longest = window.examples().map(lasts).max().unwrap_or_default();
+        let problem = format!("is more than half of the {longest} s that it is in force: its bounds are never reached");
+        problems.add(&tree.origin(&format!("{at}/ramp_secs")), problem, format!("give at most {}", longest / 2));
     }
 }
 
@@ -124,6 +177,12 @@ mod tests {
             "bounds_schedule": [
                 { "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin", "min": 5 },
                 { "from": "2026-11-27T08:00:00Z", "to": "2026-11-27T20:00:00+01:00", "max": 20 },
+                { "from": "0 8 * * MON-FRI", "to": "0 18 * * MON-FRI", "timezone": "Europe/Berlin", "min": 5, "ramp_secs": 18_000 },
+                { "from": "0 8,12 * * *", "duration_secs": 14_399, "min": 5 },
+                { "from": "03:00", "to": "02:30", "timezone": "Europe/Berlin", "min": 5 },
+                { "from": "18:00", "days": ["fri"], "duration_secs": 208_800, "max": 5 },
+                { "from": "00:00", "to": "00:00", "days": ["mon", "tue"], "max": 5 },
+                { "from": "2026-11-27T08:00:00Z", "duration_secs": 600, "max": 20, "ramp_secs": 300 },
             ],
         });
         assert_eq!(problems(settings), [""; 0]);
@@ -143,6 +202,58 @@ mod tests {
             ("config.bounds_schedule[0].max", 23),
         ]) {
             assert!(problem.starts_with(&format!("{at} (event) is {count}, {hard}; keep")), "{problem}");
+        }
+    }
+
+    /// A window of three settings, each of which may be null.
+    fn window(from: &str, to: Value, duration_secs: Value) -> Value {
+        let mut item = json!({ "from": from, "timezone": "Europe/Berlin", "min": 5 });
+        for (name, value) in [("to", to), ("duration_secs", duration_secs)] {
+            if !value.is_null() {
+                item[name] = value;
+            }
+        }
+        item
+    }
+
+    #[test]
+    fn a_window_that_cannot_be_meant_is_refused() {
+        let none = Value::Null;
+        let mut with_days = window("0 8 * * *", json!("0 9 * * *"), none.clone());
+        with_days["days"] = json!(["mon"]);
+        let mut with_ramp = window("0 8 * * *", json!("0 9 * * *"), none.clone());
+        with_ramp["ramp_secs"] = json!(1801);
+        let mut by_day_with_ramp = window("08:00", json!("09:00"), none.clone());
+        by_day_with_ramp["ramp_secs"] = json!(3600);
+        let mut once_with_days = window("2026-11-27T08:00:00Z", none.clone(), json!(60));
+        once_with_days["days"] = json!(["fri"]);
+        for (item, at, expected) in [
+            (window("0 8 * * *", json!("18:00"), none.clone()), ".to", "is of another form than from"),
+            (window("08:00", json!("0 18 * * *"), none.clone()), ".to", "is of another form than from"),
+            (window("0 8 * * *", json!("0 9 * * *"), json!(60)), ".to", "is given beside duration_secs"),
+            (window("0 8 * * *", none.clone(), none.clone()), "", "never ends"),
+            (window("0 25 * * *", json!("0 9 * * *"), none.clone()), ".from", "field 2, the hour, cannot be \"25\""),
+            (window("0 8 * * *", json!("0 9 31 2 *"), none.clone()), ".to", "which never comes"),
+            (window("0 8 * * MON", json!("0 8 * * *"), none.clone()), "", "is never in force"),
+            (
+                window("0 8,12 * * *", none.clone(), json!(14_401)),
+                ".duration_secs",
+                "the 14400 s until it begins again",
+            ),
+            (window("0 8 * * *", none.clone(), json!(86_400)), ".duration_secs", "the 82800 s until it begins again"),
+            (window("08:00", none.clone(), json!(86_401)), ".duration_secs", "the 86400 s until it begins again"),
+            (window("*/5 * * * *", none.clone(), json!(300)), "", "is always in force"),
+            (window("00:00", json!("00:00"), none), "", "is always in force"),
+            (with_days, ".days", "is for local times alone"),
+            (once_with_days, ".days", "is for local times alone"),
+            (with_ramp, ".ramp_secs", "is more than half of the 3600 s that it is in force"),
+            (by_day_with_ramp, ".ramp_secs", "is more than half of the 3600 s that it is in force"),
+        ] {
+            let found = problems(json!({ "bounds_schedule": [item] }));
+            let is_said = |problem: &String| {
+                problem.starts_with(&format!("config.bounds_schedule[0]{at} (")) && problem.contains(expected)
+            };
+            assert!(found.len() == 1 && found.iter().all(is_said), "{item}: {found:?} is not {expected}");
         }
     }
 

@@ -56,6 +56,10 @@ pub enum Form {
     Pause,
     /// Patterns between commas, or a list of them.
     Patterns,
+    /// A JSON object.
+    Object,
+    /// A JSON list.
+    List,
 }
 
 /// Where the short form's promise goes, which makes its policy `drain_time`.
@@ -79,6 +83,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("min_tasks", "MIN_TASKS", Form::Count, Place::Rules("/bounds/min")),
     setting("max_tasks", "MAX_TASKS", Form::Count, Place::Rules("/bounds/max")),
+    setting("bounds_by_time", "BOUNDS_BY_TIME", Form::Object, Place::Rules("/bounds_by_time")),
+    setting("bounds_schedule", "BOUNDS_SCHEDULE", Form::List, Place::Rules("/bounds_schedule")),
     setting("queue_type", "QUEUE_TYPE", Form::Text, Place::Service("/sources/0/type")),
     setting("use_combined_messages", "USE_COMBINED_MESSAGES", Form::Combined, Place::Rules("/load")),
     setting(
@@ -173,6 +179,12 @@ impl Form {
                 Some(text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()).collect())
             }
             (Self::Patterns, Value::Array(list)) if list.iter().all(Value::is_string) => Some(value.clone()),
+            (Self::Object, Value::Object(_)) | (Self::List, Value::Array(_)) => Some(value.clone()),
+            (Self::Object | Self::List, Value::String(text)) => {
+                let read = |error| (format!("is no JSON: {error}"), format!("give {}", self.describe()));
+                let value: Value = serde_json::from_str(text).map_err(read)?;
+                Some(value).filter(|value| if self == Self::Object { value.is_object() } else { value.is_array() })
+            }
             _ => None,
         };
         read.ok_or_else(|| (format!("is {}", shown(value)), format!("give {}", self.describe())))
@@ -188,6 +200,8 @@ impl Form {
             Self::Word | Self::Text => "text",
             Self::Pause => "in, out, both or a number of tasks",
             Self::Patterns => "patterns between commas, or a list of them",
+            Self::Object => "a JSON object",
+            Self::List => "a JSON list",
         }
     }
 
@@ -202,6 +216,8 @@ impl Form {
             Self::Text => "text",
             Self::Pause => "in, out, both or a number",
             Self::Patterns => "patterns",
+            Self::Object => "JSON object",
+            Self::List => "JSON list",
         }
     }
 }
@@ -258,6 +274,17 @@ mod tests {
         assert_eq!(Form::Combined.read(&json!(true)), Ok(json!("combined")));
         assert_eq!(Form::Combined.read(&json!("on")), Ok(json!("combined")));
         assert_eq!(Form::Combined.read(&json!("off")), Ok(json!("backlog")));
+    }
+
+    #[test]
+    fn what_has_parts_is_given_as_itself_or_as_json() {
+        for (form, value) in [(Form::Object, json!({ "min": { "8:00": 3 } })), (Form::List, json!([1, 2]))] {
+            assert_eq!(form.read(&value), Ok(value.clone()));
+            assert_eq!(form.read(&value.to_string().into()), Ok(value));
+        }
+        let (problem, remedy) = Form::Object.read(&json!(r#"{"8:00": }"#)).expect_err("it is no JSON");
+        assert_eq!((&*problem, &*remedy), ("is no JSON: expected value at line 1 column 10", "give a JSON object"));
+        assert!(Form::Object.read(&json!("[]")).is_err() && Form::List.read(&json!({})).is_err());
     }
 
     #[test]

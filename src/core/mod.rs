@@ -37,7 +37,7 @@ pub use policy::{
 pub use reason::Reason;
 pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};
 pub use safety::{Behavior, Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
-pub use schedule::{BoundsByTime, Day, Edge, LocalTime, ScheduledBounds, Zone};
+pub use schedule::{BoundsByTime, Cron, Day, Edge, LocalTime, ScheduledBounds, Zone};
 pub use state::{Action, BrakeLoad, Failing, Intent, LastLoad, Past, Shortfall, State, Zero};
 
 /// Decides one service: what to set, why, and what to remember.

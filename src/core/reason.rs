@@ -313,6 +313,9 @@ pub enum Reason {
         min: u32,
         /// The most tasks now.
         max: u32,
+        /// The settings that say so, such as `bounds_by_time` and `bounds_schedule[1]`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        by: Vec<String>,
     },
     /// The count was moved into the bounds, or a proposal was cut to them.
     OutsideBounds {

@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::combine::{Combine, CombinePolicies};
 use super::policy::Policy;
 use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
-use super::schedule::{BoundsByTime, ScheduledBounds, bounds_at};
+use super::schedule::{BoundsByTime, ScheduledBounds, bounds_at, given_by};
 
 /// How one service is decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -141,6 +141,11 @@ impl Rules {
     /// The bounds of a time, by the schedule.
     pub fn bounds_at(&self, now: Timestamp) -> Bounds {
         bounds_at(self.bounds, &self.bounds_by_time, &self.bounds_schedule, now)
+    }
+
+    /// The settings that give the bounds of a time, where the schedule does.
+    pub(super) fn bounds_given_by(&self, now: Timestamp) -> Vec<String> {
+        given_by(&self.bounds_by_time, &self.bounds_schedule, now)
     }
 
     /// By what a source's load is multiplied before it is compared.

@@ -41,7 +41,6 @@ mod rabbitmq;
 mod redis;
 #[cfg(feature = "response_time")]
 mod response_time;
-#[cfg(feature = "schedule")]
 mod schedule;
 #[cfg(feature = "sns")]
 mod sns;
@@ -114,7 +113,7 @@ pub static TABLE: &[Entry<dyn Source>] = &[
     entry!(heroku_router, "heroku_router"),
     entry!(temporal, "temporal"),
     entry!(payload),
-    entry!(schedule, "schedule", "cron"),
+    entry!(schedule),
     entry!(postgres, "postgres", "postgresql"),
     entry!(mysql, "mysql", "mariadb"),
     entry!(nats, "nats", "nats_jetstream"),

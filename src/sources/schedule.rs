@@ -11,10 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
+use jiff::Zoned;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,7 +20,7 @@ use serde_json::Value;
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
 use crate::clock::Clock;
-use crate::core::{Amount, Finite};
+use crate::core::{Amount, Cron, Finite};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::Shared;
 
@@ -86,9 +84,9 @@ fn check(settings: &Value) -> Vec<(String, String)> {
     }
     for (number, window) in settings.windows.iter().enumerate() {
         for (name, text) in [("start", &window.start), ("end", &window.end)] {
-            if let Err(problem) = cron(text) {
+            if let Err(problem) = Cron::try_from(text.clone()) {
                 let remedy = "give five fields: minute, hour, day, month, weekday, as in 0 8 * * MON-FRI";
-                problems.push((format!("has a windows[{number}].{name} that {problem}"), remedy.to_owned()));
+                problems.push((format!("has the windows[{number}].{name} {problem}"), remedy.to_owned()));
             }
         }
         if window.start == window.end {
@@ -109,8 +107,8 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Source>> {
     let number = |value| Finite::try_from(value).map_err(wrong);
     let open = |window: &Window| {
         Ok(Open {
-            start: cron(&window.start).map_err(wrong)?,
-            end: cron(&window.end).map_err(wrong)?,
+            start: Cron::try_from(window.start.clone()).map_err(wrong)?,
+            end: Cron::try_from(window.end.clone()).map_err(wrong)?,
             value: number(window.value)?,
         })
     };
@@ -121,15 +119,6 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Source>> {
         clock: shared.clock.clone(),
     };
     Ok(Box::new(source))
-}
-
-/// Reads a cron expression; one that never comes is none.
-fn cron(text: &str) -> Result<Cron, String> {
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    let cron = parser.parse(text).map_err(|_| "is no cron expression".to_owned())?;
-    let some_day = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-    cron.find_next_occurrence(&some_day, true).map_err(|_| "never comes".to_owned())?;
-    Ok(cron)
 }
 
 struct Schedule {
@@ -149,8 +138,7 @@ impl Open {
     /// Whether the last thing that happened to the window is that it opened. One that lies in a gap of the local time opens and
     /// closes at once.
     fn is_open(&self, now: &Zoned) -> bool {
-        let last = |cron: &Cron| cron.find_previous_occurrence(now, true).ok().map(|time| time.timestamp());
-        last(&self.start).is_some_and(|started| last(&self.end).is_none_or(|ended| ended < started))
+        self.start.last(now).is_some_and(|started| self.end.last(now).is_none_or(|ended| ended < started))
     }
 }
 

@@ -98,6 +98,24 @@ fn every_flat_setting_takes_effect_from_environment_and_payload() {
 }
 
 #[test]
+fn bounds_by_time_are_settings_of_the_short_form_too() {
+    let by_time = r#"{"timezone": "Europe/Berlin", "min": {"8:00": 3, "20:00": 1}}"#;
+    let schedule = r#"[{"from": "0 6 * * MON-FRI", "to": "0 18 * * MON-FRI", "max": 12}]"#;
+    let env = minimal_and(&[("MIN_TASKS", "1"), ("BOUNDS_BY_TIME", by_time), ("BOUNDS_SCHEDULE", schedule)]);
+    let read = |text: &str| serde_json::from_str::<Value>(text).expect("it is JSON");
+    let payload = json!({ "config": {
+        "min_tasks": 1, "bounds_by_time": read(by_time), "bounds_schedule": read(schedule),
+    } });
+    let by_env = load_with(&env, json!({})).expect("it is complete");
+    let by_payload = load_with(MINIMAL, payload).expect("it is complete");
+    for config in [&by_env, &by_payload] {
+        let monday = "2026-11-23T07:00:00Z".parse().expect("a time");
+        assert_eq!(config.services[0].rules.bounds_at(monday), Bounds { min: 3, max: 12 });
+    }
+    assert_eq!(by_env.services[0].rules, by_payload.services[0].rules);
+}
+
+#[test]
 fn a_promise_alone_is_a_whole_policy() {
     let config = load_with(&minimal_and(&[("TARGET_WAIT_SECS", "30")]), json!(null)).expect("it is complete");
     let rules = &config.services[0].rules;

@@ -105,7 +105,10 @@ fn the_count_moves_into_the_bounds_of_the_schedule_at_once() {
     let world = seen(5, vec![waiting("queue", 0)]);
     let (decision, _) = decide_at(&rules, &world, &rested(), at("2026-11-27T08:00:00Z"));
     assert_eq!(decision.desired, 20, "{decision:?}");
-    assert_eq!(decision.reasons[0], Reason::BoundsScheduled { min: 20, max: 30 });
+    assert_eq!(
+        decision.reasons[0],
+        Reason::BoundsScheduled { min: 20, max: 30, by: vec!["bounds_schedule[0]".to_owned()] }
+    );
     let (decision, _) = decide_at(&rules, &world, &rested(), at("2026-11-27T07:59:59Z"));
     assert_eq!(decision.desired, 4, "a step within the service's own bounds: {decision:?}");
 }

@@ -107,7 +107,8 @@ impl Case<'_> {
     pub(in crate::core) fn note_scheduled_bounds(&mut self, own: Bounds) {
         let Bounds { min, max } = self.rules.bounds;
         if self.rules.bounds != own {
-            self.reasons.push(Reason::BoundsScheduled { min, max });
+            let by = self.rules.bounds_given_by(self.now);
+            self.reasons.push(Reason::BoundsScheduled { min, max, by });
         }
     }
 

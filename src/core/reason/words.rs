@@ -108,7 +108,9 @@ impl fmt::Display for Reason {
             Self::ClockSkew { ahead_secs } => {
                 write!(f, "the state is {ahead_secs} s ahead of the clock; cooldowns run from now")
             }
-            Self::BoundsScheduled { min, max } => write!(f, "the schedule has {min} to {max} tasks now"),
+            Self::BoundsScheduled { min, max, by } => {
+                write!(f, "the schedule has {min} to {max} tasks now ({})", by.join(", "))
+            }
             Self::OutsideBounds { wanted, bounded_to } => write!(f, "{wanted} is outside the bounds, so {bounded_to}"),
             Self::AlreadyAtMaxCapacity { max } => write!(f, "already at the upper bound of {max}"),
             Self::AlreadyAtMinCapacity { min } => write!(f, "already at the lower bound of {min}"),
