@@ -20,6 +20,7 @@ pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problem
     fallback_has_its_count(tree, problems);
     sleeps_no_higher_than_it_wakes(tree, problems);
     sums_are_of_counts(tree, problems);
+    forecast_has_a_demand(tree, problems);
     let mut document = tree.value.clone();
     document.as_object_mut()?.retain(|key, _| !matches!(key.as_str(), "name" | "target" | "sources"));
     with_defaults_of_drain_time(document.as_object_mut()?);
@@ -143,6 +144,17 @@ fn sums_are_of_counts(tree: &Tree, problems: &mut Problems) {
     if tree.value["combine_policies"] == "sum" && !policies.iter().all(is_count) {
         let remedy = "sum policies of the type expression alone, or the loads of several sources (combine)";
         problems.add(&tree.origin("/combine_policies"), "adds up policies that want what is there already", remedy);
+    }
+}
+
+/// What most policies want goes by the count that is there, so that a forecast of it would expect what it asked for itself.
+fn forecast_has_a_demand(tree: &Tree, problems: &mut Problems) {
+    let policies = tree.value["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_of = |name: &'static str| move |policy: &Value| policy["type"] == name;
+    let says_demand = policies.iter().any(is_of("drain_time")) || policies.iter().all(is_of("target"));
+    if !tree.value["forecast"].is_null() && !says_demand {
+        let remedy = "use the policy drain_time, or target alone, or remove forecast";
+        problems.add(&tree.origin("/forecast"), "has no policy that says what is asked for", remedy);
     }
 }
 
