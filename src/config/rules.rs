@@ -254,4 +254,20 @@ mod tests {
             assert_eq!(completed(&others), others);
         }
     }
+
+    #[test]
+    fn a_forecast_needs_a_policy_that_says_what_is_asked_for() {
+        let (drain, target) =
+            (json!({ "type": "drain_time", "target_wait_secs": 30 }), json!({ "type": "target", "target": 5 }));
+        let load =
+            |policies: Value| crate::config::load_rules(&json!({ "policies": policies, "forecast": {} }), "file");
+        for policies in [json!([drain]), json!([target, target]), json!([{ "type": "threshold" }, drain])] {
+            assert!(load(policies.clone()).is_ok(), "{policies}");
+        }
+        for policies in [json!([{ "type": "threshold" }]), json!([target, { "type": "step" }])] {
+            let problems = crate::error::Error::from(load(policies).expect_err("it is refused")).to_string();
+            assert!(problems.contains("forecast (file) has no policy that says what is asked for"), "{problems}");
+            assert!(problems.contains("use the policy drain_time, or target alone, or remove forecast"), "{problems}");
+        }
+    }
 }

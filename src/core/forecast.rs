@@ -80,7 +80,8 @@ pub struct Season {
     pub error: f64,
     /// The mean error of persistence over the same slots, in tasks.
     pub persistence_error: f64,
-    /// The means of the demand and of the profile over the same slots, in tasks, whose ratio is the trend.
+    /// The means of the demand, each no further from the profile than a trend goes, and of the profile over the same slots, in tasks:
+    /// their ratio is the trend.
     pub trend: (f64, f64),
 }
 
@@ -270,7 +271,9 @@ impl Season {
         let towards = |mean: f64, number: f64| thousandths(mean + weight * (number - mean));
         self.error = towards(self.error, (forecast - demand).abs());
         self.persistence_error = towards(self.persistence_error, (persisted - demand).abs());
-        self.trend = (towards(self.trend.0, demand), towards(self.trend.1, profile));
+        // A single burst is no trend.
+        let usual = demand.clamp(TREND.0 * profile, TREND.1 * profile);
+        self.trend = (towards(self.trend.0, usual), towards(self.trend.1, profile));
     }
 
     /// Whether four fifths of a period were scored: one that ends with the next demand is known before that.

@@ -325,3 +325,13 @@ fn a_day_has_slots_of_five_minutes_and_a_week_of_thirty_five() {
         }
     }
 }
+
+#[test]
+fn a_single_burst_is_no_trend() {
+    let mut service = Service::new(quarter_hours());
+    service.play(0..62, batches);
+    service.play(62..64, |_| Some(300.0));
+    service.play(64..70, batches);
+    let trend = service.history().seasons[0].trend();
+    assert!((1.0..1.25).contains(&trend), "{trend}: {:?}", service.history());
+}
