@@ -104,6 +104,10 @@ pub(super) struct Expected {
     pub is_trusted: bool,
 }
 
+/// What configurations are held to is held to here as well, so that a decision ends whatever the rules are.
+const LONGEST_LEAD: u32 = 900;
+const PERIODS: std::ops::RangeInclusive<u32> = 5..=10_080;
+const MOST_PERIODS: usize = 4;
 /// The most slots of a profile, so that the state stays small; a slot is a minute or longer.
 const SLOTS: u32 = 288;
 /// The longest time between two readings, in seconds, over which what was between them counts as seen.
@@ -118,7 +122,11 @@ const LARGEST: f64 = 1e9;
 impl Forecast {
     /// How many slots the lead is long, at least one: what persistence knows is that old.
     fn slots_ahead(&self, slot_mins: u32) -> usize {
-        (self.lead_secs.div_ceil(60 * slot_mins)).max(1) as usize
+        self.lead_secs().div_ceil(60 * slot_mins).max(1) as usize
+    }
+
+    fn lead_secs(&self) -> u32 {
+        self.lead_secs.min(LONGEST_LEAD)
     }
 }
 
@@ -131,11 +139,12 @@ impl History {
     pub(super) fn fit(&mut self, rules: &Forecast) {
         let mut known = std::mem::take(&mut self.seasons);
         known.retain(Season::is_sound);
-        let of_period = |&period_mins: &u32| {
+        let of_period = |period_mins: &u32| {
+            let period_mins = (*period_mins).clamp(*PERIODS.start(), *PERIODS.end());
             let place = known.iter().position(|season| season.period_mins == period_mins);
             place.map_or_else(|| Season::new(period_mins), |place| known.swap_remove(place))
         };
-        self.seasons = rules.periods_mins.iter().map(of_period).collect();
+        self.seasons = rules.periods_mins.iter().take(MOST_PERIODS).map(of_period).collect();
         let is_amount = |number: &f64| (-LARGEST * 1e4..=LARGEST * 1e4).contains(number);
         let (secs, work) = self.minute;
         self.minute = if is_amount(&secs) && is_amount(&work) { self.minute } else { (0.0, 0.0) };
@@ -194,7 +203,7 @@ impl History {
     pub(super) fn expected(&self, rules: &Forecast, now: Timestamp) -> Option<Expected> {
         let scored = self.seasons.iter().filter(|season| season.is_scored());
         let best = scored.max_by(|one, other| one.skill().total_cmp(&other.skill()))?;
-        let until = now.saturating_add(SignedDuration::from_secs(i64::from(rules.lead_secs))).unwrap_or(now);
+        let until = now.saturating_add(SignedDuration::from_secs(i64::from(rules.lead_secs()))).unwrap_or(now);
         let slots = minutes(now).div_euclid(best.slot_mins())..=minutes(until).div_euclid(best.slot_mins());
         let tasks = slots.filter_map(|slot| best.tasks.get(best.place(slot * best.slot_mins())).copied().flatten());
         let Season { period_mins, error, persistence_error, .. } = *best;
@@ -227,7 +236,7 @@ impl Season {
     fn is_sound(&self) -> bool {
         let fits = |number: f64| (0.0..=2.0 * LARGEST).contains(&number);
         let lists = self.tasks.iter().chain(&self.recent).flatten();
-        (5..=10_080).contains(&self.period_mins)
+        PERIODS.contains(&self.period_mins)
             && self.tasks.len() == self.slots()
             && lists.copied().all(fits)
             && [self.slot.1, self.error, self.persistence_error, self.trend.0, self.trend.1].into_iter().all(fits)

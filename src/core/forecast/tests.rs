@@ -335,3 +335,47 @@ fn a_single_burst_is_no_trend() {
     let trend = service.history().seasons[0].trend();
     assert!((1.0..1.25).contains(&trend), "{trend}: {:?}", service.history());
 }
+
+#[test]
+fn any_rules_and_any_state_are_decided_and_nothing_is_lowered() {
+    let mut number = 1_u64;
+    let mut any = || {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        number >> 11
+    };
+    let mut raised = 0;
+    for _ in 0..5_000 {
+        // Mostly what could be, and sometimes any number that JSON can hold.
+        let mut size = || match any() % 64 {
+            0 => Some(f64::from_bits(any() << 11)).filter(|size| size.is_finite()).unwrap_or(-1.0),
+            _ => (any() % 3000) as f64 / 10.0,
+        };
+        let tasks: Vec<_> = (0..15).map(|_| size()).collect();
+        let (slot, minute, errors, trend) =
+            ((2, size()), (size(), size()), (size(), size()), (size().abs(), size().abs()));
+        let load = size().abs();
+        let periods: Vec<_> = (0..any() % 6).map(|_| [0, 15, 15, 60, u32::MAX][any() as usize % 5]).collect();
+        let (lead_secs, min_skill) = ([0, 60, u32::MAX][any() as usize % 3], (any() % 3) as f64 / 2.0);
+        let mut rules = quarter_hours();
+        rules.bounds.max = (any() % 400) as u32;
+        let mode = ForecastMode::ForecastAndScale;
+        rules.forecast = Some(Forecast { mode, lead_secs, periods_mins: periods, min_skill });
+        let season = json!({
+            "period_mins": 15, "tasks": tasks, "slot": slot, "recent": tasks[..3], "scored": any() as u32, "trend": trend,
+            "error": errors.0, "persistence_error": errors.1,
+        });
+        let now = at((any() % 100_000) as i64);
+        let last = at((any() % 100_000) as i64 - 100);
+        let history = json!({ "at": last, "messages": minute.0, "minute": minute, "seasons": [season] });
+        let past: State =
+            serde_json::from_value(json!({ "since": at(-86_400), "forecast": history })).expect("a state");
+        let (seen, past) = (seen(Some(load), (any() % 400) as u32, now), Past::Known(past));
+        let (with, state) = decide(&rules, &seen, &past, now);
+        let (without, _) = decide(&Rules { forecast: None, ..rules.clone() }, &seen, &past, now);
+        assert!(without.desired <= with.desired && with.desired <= rules.bounds.max, "{with:?}");
+        raised += u32::from(without.desired < with.desired);
+        let text = serde_json::to_string(&state).expect("it can be written");
+        assert_eq!(serde_json::from_str::<State>(&text).expect("it can be read"), state);
+    }
+    assert!(100 < raised, "{raised}");
+}
