@@ -47,7 +47,7 @@ pub enum ForecastMode {
     ForecastOnly,
 }
 
-/// What a forecast has learned. About 2 kB of JSON with the default periods.
+/// What a forecast has learned. Under 3 kB of JSON with the default periods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct History {
