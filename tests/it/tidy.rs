@@ -60,6 +60,7 @@ fn the_core_is_pure() {
                     "case::",
                     "combine::",
                     "decision::",
+                    "forecast::",
                     "history::",
                     "observation::",
                     "policy::",

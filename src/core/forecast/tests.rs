@@ -1,5 +1,3 @@
-use serde_json::json;
-
 use super::*;
 use crate::core::{Amount, Answer, Decision, Finite, Observation, Past, Reading, Reason, Rules, Sample, State, decide};
 
@@ -11,8 +9,9 @@ fn at(secs: i64) -> Timestamp {
 
 /// A service whose load is the tasks that it needs.
 fn rules(forecast: serde_json::Value) -> Rules {
-    let target = json!({ "type": "target", "target": 1, "scale_out_tolerance": 0, "scale_in_tolerance": 0 });
-    serde_json::from_value(json!({
+    let target =
+        serde_json::json!({ "type": "target", "target": 1, "scale_out_tolerance": 0, "scale_in_tolerance": 0 });
+    serde_json::from_value(serde_json::json!({
         "policies": [target], "bounds": { "min": 0, "max": 300 }, "forecast": forecast, "priority_override": "always",
         "scale_in_cooldown_secs": 0, "min_remaining_fraction": 0, "scale_to_zero": { "sleep_at": 0 },
     }))
@@ -20,7 +19,7 @@ fn rules(forecast: serde_json::Value) -> Rules {
 }
 
 fn quarter_hours() -> Rules {
-    rules(json!({ "periods_mins": [15] }))
+    rules(serde_json::json!({ "periods_mins": [15] }))
 }
 
 fn seen(load: Option<f64>, count: u32, now: Timestamp) -> Observation {
@@ -29,12 +28,14 @@ fn seen(load: Option<f64>, count: u32, now: Timestamp) -> Observation {
             let value = Finite::try_from(load).expect("it is finite");
             Answer::Reading(Reading { taken_at: now, amount: Amount::Gauge { value } })
         }
-        None => serde_json::from_value(json!({ "unreadable": { "kind": "Timeout", "detail": "no answer" } }))
-            .expect("it is an answer"),
+        None => {
+            serde_json::from_value(serde_json::json!({ "unreadable": { "kind": "Timeout", "detail": "no answer" } }))
+                .expect("it is an answer")
+        }
     };
-    let status = json!({ "desired": count, "running": count, "pending": 0, "rolling_out": false });
+    let status = serde_json::json!({ "desired": count, "running": count, "pending": 0, "rolling_out": false });
     let mut seen: Observation =
-        serde_json::from_value(json!({ "samples": [], "status": status })).expect("it is an observation");
+        serde_json::from_value(serde_json::json!({ "samples": [], "status": status })).expect("it is an observation");
     seen.samples.push(Sample { source: "load".to_owned(), answer });
     seen
 }
@@ -141,7 +142,7 @@ fn the_floor_is_never_above_the_most_tasks() {
 
 #[test]
 fn forecast_only_changes_nothing_and_says_what_it_would() {
-    let mut only = Service::new(rules(json!({ "mode": "forecast_only", "periods_mins": [15] })));
+    let mut only = Service::new(rules(serde_json::json!({ "mode": "forecast_only", "periods_mins": [15] })));
     let mut without = Service::new(Rules { forecast: None, ..only.rules.clone() });
     let (only, without) = (only.play(0..75, batches), without.play(0..75, batches));
     for ((_, only), (_, without)) in only.iter().zip(&without) {
@@ -166,9 +167,9 @@ fn a_forecast_that_is_worse_than_none_is_switched_off_and_comes_back_when_it_ear
 
 #[test]
 fn noise_is_not_believed() {
-    let mut service = Service::new(rules(json!({})));
+    let mut service = Service::new(rules(serde_json::json!({})));
     assert_eq!(raises(&service.play(0..1440, chance)), 0);
-    assert_eq!(raises(&Service::new(rules(json!({}))).play(0..300, |_| Some(7.0))), 0);
+    assert_eq!(raises(&Service::new(rules(serde_json::json!({}))).play(0..300, |_| Some(7.0))), 0);
 }
 
 #[test]
@@ -249,7 +250,7 @@ fn demand_that_grows_is_expected_to_grow() {
 
 #[test]
 fn the_state_stays_small_and_is_absent_without_a_forecast() {
-    let mut service = Service::new(rules(json!({})));
+    let mut service = Service::new(rules(serde_json::json!({})));
     service.play(0..3000, |minute| batches(minute).map(|load| load * 4.3));
     let text = serde_json::to_string(service.history()).expect("it can be written");
     assert!(text.len() < 3_000, "{}", text.len());
@@ -263,8 +264,8 @@ fn the_state_stays_small_and_is_absent_without_a_forecast() {
 #[test]
 fn the_largest_state_is_under_ten_kilobytes() {
     let mut history = History::begin(at(0));
-    let forecast: Forecast =
-        serde_json::from_value(json!({ "periods_mins": [288, 1440, 10_080, 864] })).expect("it is a forecast");
+    let forecast: Forecast = serde_json::from_value(serde_json::json!({ "periods_mins": [288, 1440, 10_080, 864] }))
+        .expect("it is a forecast");
     history.fit(&forecast);
     history.seasons.iter_mut().for_each(|season| season.tasks.fill(Some(12_345.6)));
     let text = serde_json::to_string(&history).expect("it can be written");
@@ -281,13 +282,13 @@ fn a_profile_that_somebody_else_changed_is_begun_anew() {
     kept.fit(&forecast);
     assert_eq!(kept, sound);
     for (field, value) in [
-        ("tasks", json!([1.0])),
-        ("error", json!(-1.0)),
-        ("persistence_error", json!(1e300)),
-        ("recent", json!([1e300])),
-        ("period_mins", json!(0)),
+        ("tasks", serde_json::json!([1.0])),
+        ("error", serde_json::json!(-1.0)),
+        ("persistence_error", serde_json::json!(1e300)),
+        ("recent", serde_json::json!([1e300])),
+        ("period_mins", serde_json::json!(0)),
     ] {
-        let mut damaged = json!(sound);
+        let mut damaged = serde_json::json!(sound);
         damaged["seasons"][0][field] = value;
         let mut history: History = serde_json::from_value(damaged).expect("it can be read");
         history.fit(&forecast);
@@ -360,15 +361,15 @@ fn any_rules_and_any_state_are_decided_and_nothing_is_lowered() {
         rules.bounds.max = (any() % 400) as u32;
         let mode = ForecastMode::ForecastAndScale;
         rules.forecast = Some(Forecast { mode, lead_secs, periods_mins: periods, min_skill });
-        let season = json!({
+        let season = serde_json::json!({
             "period_mins": 15, "tasks": tasks, "slot": slot, "recent": tasks[..3], "scored": any() as u32, "trend": trend,
             "error": errors.0, "persistence_error": errors.1,
         });
         let now = at((any() % 100_000) as i64);
         let last = at((any() % 100_000) as i64 - 100);
-        let history = json!({ "at": last, "messages": minute.0, "minute": minute, "seasons": [season] });
+        let history = serde_json::json!({ "at": last, "messages": minute.0, "minute": minute, "seasons": [season] });
         let past: State =
-            serde_json::from_value(json!({ "since": at(-86_400), "forecast": history })).expect("a state");
+            serde_json::from_value(serde_json::json!({ "since": at(-86_400), "forecast": history })).expect("a state");
         let (seen, past) = (seen(Some(load), (any() % 400) as u32, now), Past::Known(past));
         let (with, state) = decide(&rules, &seen, &past, now);
         let (without, _) = decide(&Rules { forecast: None, ..rules.clone() }, &seen, &past, now);
