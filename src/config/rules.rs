@@ -22,6 +22,7 @@ pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problem
     fallback_has_its_count(tree, problems);
     sleeps_no_higher_than_it_wakes(tree, problems);
     sums_are_of_counts(tree, problems);
+    forecast_has_a_demand(tree, problems);
     let mut document = tree.value.clone();
     document.as_object_mut()?.retain(|key, _| !matches!(key.as_str(), "name" | "target" | "sources"));
     with_defaults_of_drain_time(document.as_object_mut()?);
@@ -148,6 +149,17 @@ fn sums_are_of_counts(tree: &Tree, problems: &mut Problems) {
     }
 }
 
+/// What most policies want goes by the count that is there, so that a forecast of it would expect what it asked for itself.
+fn forecast_has_a_demand(tree: &Tree, problems: &mut Problems) {
+    let policies = tree.value["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_of = |name: &'static str| move |policy: &Value| policy["type"] == name;
+    let says_demand = policies.iter().any(is_of("drain_time")) || policies.iter().all(is_of("target"));
+    if !tree.value["forecast"].is_null() && !says_demand {
+        let remedy = "use the policy drain_time, or target alone, or remove forecast";
+        problems.add(&tree.origin("/forecast"), "has no policy that says what is asked for", remedy);
+    }
+}
+
 /// Weights are those of the service's sources.
 pub(super) fn weights_are_of_sources(tree: &Tree, rules: &Rules, sources: &[NamedSource], problems: &mut Problems) {
     let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
@@ -266,5 +278,21 @@ mod tests {
         formula_fits(&at, "orders > 100 ? refnds : current", &["orders", "refunds"], VARIABLES, &mut problems);
         let texts: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
         assert!(texts.len() == 1 && texts[0].contains("refnds") && texts[0].contains("refunds?"), "{texts:?}");
+    }
+
+    #[test]
+    fn a_forecast_needs_a_policy_that_says_what_is_asked_for() {
+        let (drain, target) =
+            (json!({ "type": "drain_time", "target_wait_secs": 30 }), json!({ "type": "target", "target": 5 }));
+        let load =
+            |policies: Value| crate::config::load_rules(&json!({ "policies": policies, "forecast": {} }), "file");
+        for policies in [json!([drain]), json!([target, target]), json!([{ "type": "threshold" }, drain])] {
+            assert!(load(policies.clone()).is_ok(), "{policies}");
+        }
+        for policies in [json!([{ "type": "threshold" }]), json!([target, { "type": "step" }])] {
+            let problems = crate::error::Error::from(load(policies).expect_err("it is refused")).to_string();
+            assert!(problems.contains("forecast (file) has no policy that says what is asked for"), "{problems}");
+            assert!(problems.contains("use the policy drain_time, or target alone, or remove forecast"), "{problems}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! the guards between.
 
 mod behavior;
+mod forecast;
 mod limits;
 mod proposals;
 mod safety;

@@ -7,6 +7,7 @@ pub mod budget;
 mod case;
 mod combine;
 mod decision;
+mod forecast;
 mod history;
 mod observation;
 mod policy;
@@ -24,6 +25,7 @@ pub use case::load_of;
 pub use behavior::{RatePolicy, RateType, ScalingBehavior, ScalingRules, SelectPolicy};
 pub use combine::{Combine, CombinePolicies};
 pub use decision::{Decision, Direction};
+pub use forecast::{Forecast, ForecastMode, History, Season};
 pub use history::{Change, Recommendation, Wanted};
 pub use observation::{
     Alert, Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, Share,
@@ -54,6 +56,7 @@ pub fn decide(rules: &Rules, seen: &Observation, past: &Past, now: Timestamp) ->
     case.notice_what_others_changed();
     case.let_policies_propose();
     case.fall_back_when_nothing_is_read();
+    case.raise_to_forecast();
     case.tolerate_small_differences();
     case.stabilize();
     case.wait_until_settled();

@@ -108,6 +108,33 @@ pub enum Reason {
         /// The load up to which it may sleep.
         sleep_at: f64,
     },
+    /// What the forecast expects, and its score.
+    Forecast {
+        /// After how many minutes the demand comes back.
+        period_mins: u32,
+        /// The most tasks that are expected to be needed until the end of the lead.
+        expects: f64,
+        /// The forecast's mean error over about a period, in tasks.
+        error: f64,
+        /// The mean error of expecting what there was before, in tasks.
+        persistence_error: f64,
+        /// Whether that is enough for it to count.
+        trusted: bool,
+    },
+    /// The count was raised to what the forecast expects.
+    RaisedToForecast {
+        /// The count without it.
+        wanted: u32,
+        /// The count with it.
+        raised_to: u32,
+    },
+    /// The count would have been raised to what the forecast expects, which only forecasts.
+    ForecastWouldRaise {
+        /// The count that is wanted.
+        wanted: u32,
+        /// The count that it would be.
+        to: u32,
+    },
     /// The budget that the service shares leaves another count to it than it wants.
     BudgetShared {
         /// The budget's name.

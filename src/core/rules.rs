@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::behavior::ScalingBehavior;
 use super::budget::Budget;
 use super::combine::{Combine, CombinePolicies};
+use super::forecast::Forecast;
 use super::policy::Policy;
 use super::safety::{Brake, Breaker, ConfirmZero, Fallback, ScaleToZero};
 use super::schedule::{BoundsByTime, ScheduledBounds, bounds_at, given_by};
@@ -113,6 +114,11 @@ pub struct Rules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Fallback")]
     pub fallback: Option<Fallback>,
+    /// Raises the least count before demand that comes back with the clock, as far as its own score against no forecast allows; none where
+    /// it is left out. It needs a `drain_time`, or every policy to be a `target`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Forecast")]
+    pub forecast: Option<Forecast>,
     /// When to stop asking for tasks that do not arrive.
     #[serde(default)]
     pub breaker: Breaker,

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forecast::History;
 use super::history::{Change, Wanted};
 use super::observation::Unreadable;
 use super::policy::Memory;
@@ -55,6 +56,9 @@ pub struct State {
     /// Since when other than the desired number of tasks run, kept where that is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsettled: Option<Timestamp>,
+    /// What the forecast has learned, kept where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<History>,
 }
 
 /// A source that reads zero.
@@ -179,6 +183,7 @@ impl State {
             wanted: Wanted::default(),
             changes: None,
             unsettled: None,
+            forecast: None,
         }
     }
 
@@ -272,7 +277,8 @@ impl State {
         let policies = self.policies.values_mut().flat_map(Memory::times);
         let behavior = self.wanted.times().chain(self.changes.iter_mut().flatten().flat_map(Change::times));
         let others = policies.chain(intents).chain(zeros).chain(loads).chain(brakes).chain(failing).chain(shortfall);
-        let others = others.chain(behavior).chain(&mut self.unsettled);
+        let forecast = self.forecast.iter_mut().map(|history| &mut history.at);
+        let others = others.chain(behavior).chain(&mut self.unsettled).chain(forecast);
         let mut farthest = None;
         for at in actions.chain(others).chain([&mut self.since]) {
             let ahead = at.duration_since(now);

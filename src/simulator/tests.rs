@@ -265,3 +265,18 @@ fn presets_have_names_of_their_own_and_last_as_long_as_they_say() {
         assert!(is_right, "{}: {hours} h", preset.name);
     }
 }
+
+#[test]
+fn a_forecast_makes_batches_by_the_clock_a_quarter_as_late_for_less() {
+    let cron = PRESETS.iter().find(|preset| preset.name == "cron").expect("it is built in").workload();
+    let model = Model { service: Service { mean_secs: 2.0, ..Model::default().service }, ..Model::default() };
+    let play = |forecast: serde_json::Value| {
+        let policy = serde_json::json!({ "type": "drain_time", "target_wait_secs": 60, "service_secs": 2 });
+        let mut rules = serde_json::json!({ "policies": [policy], "bounds": { "min": 1, "max": 300 } });
+        rules.as_object_mut().expect("an object").extend(forecast.as_object().cloned().unwrap_or_default());
+        run(&Contender::from_config("forecast", &rules).expect("they are rules"), &cron, &model, 1)
+    };
+    let (with, without) = (play(serde_json::json!({ "forecast": {} })), play(serde_json::json!({})));
+    assert!(4.0 * with.late_percent < without.late_percent, "{with:?} instead of {without:?}");
+    assert!(with.cost_ratio < without.cost_ratio, "{with:?} instead of {without:?}");
+}

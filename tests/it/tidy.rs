@@ -62,6 +62,7 @@ fn the_core_is_pure() {
                     "case::",
                     "combine::",
                     "decision::",
+                    "forecast::",
                     "history::",
                     "observation::",
                     "policy::",

@@ -23,7 +23,7 @@ impl<'a> Case<'a> {
     }
 
     /// What waits and what is in flight, each by its source's weight; what a formula gives is what waits. Nothing where nothing was read.
-    fn work(&self, loads: &[(&str, f64)]) -> Option<Work> {
+    pub(super) fn work(&self, loads: &[(&str, f64)]) -> Option<Work> {
         let mut work = Work {
             waiting: 0.0,
             in_flight: Some(0.0),
@@ -50,7 +50,7 @@ impl<'a> Case<'a> {
         (!loads.is_empty()).then_some(work)
     }
 
-    fn reading(&self, source: &str) -> Option<&Reading> {
+    pub(super) fn reading(&self, source: &str) -> Option<&Reading> {
         let of_source = |sample: &&Sample| sample.source == source && load_of(sample, self.rules, self.now).is_ok();
         match &self.seen.samples.iter().find(of_source)?.answer {
             Answer::Reading(reading) => Some(reading),

@@ -33,6 +33,19 @@ impl fmt::Display for Reason {
             Self::Woken { source, load } => write!(f, "load {load} of {source} wakes the service"),
             Self::Asleep { wake_above } => write!(f, "asleep until a load is above {wake_above}"),
             Self::KeptAwake { load, sleep_at } => write!(f, "kept awake by a load of {load}, above {sleep_at}"),
+            Self::Forecast { period_mins, expects, error, persistence_error, trusted } => {
+                let counts = if *trusted { "counts" } else { "does not count" };
+                write!(
+                    f,
+                    "the forecast by {period_mins} min expects {expects} tasks and {counts}: it is wrong by {error}, and no forecast by {persistence_error}"
+                )
+            }
+            Self::RaisedToForecast { wanted, raised_to } => {
+                write!(f, "{wanted} raised to {raised_to}, which the forecast expects")
+            }
+            Self::ForecastWouldRaise { wanted, to } => {
+                write!(f, "{wanted} would be raised to {to} by the forecast, which only forecasts")
+            }
             Self::BudgetShared { budget, wanted, share } => {
                 write!(f, "budget {budget:?} leaves {share} tasks to the service, which wants {wanted}")
             }
