@@ -32,7 +32,7 @@ pub use workload::{PRESETS, SHAPES, TRACES, Window, Workload};
 
 use controller::Controller;
 use view::View;
-use world::World;
+use world::{Depth, World};
 
 /// The world at a moment of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -113,7 +113,7 @@ fn play_with(
 }
 
 fn moment(world: &World<'_>, now: f64, before: &mut (u64, u64)) -> Moment {
-    let (waiting, in_flight) = world.depth();
+    let Depth { waiting, in_flight, .. } = world.depth();
     let counts = (world.measures.arrived, world.measures.late());
     let (arrived, late) = (counts.0 - before.0, counts.1 - before.1);
     *before = counts;
@@ -126,6 +126,6 @@ fn conclude(mut world: World<'_>, end: f64) -> Outcome {
     let overdue: Vec<f64> =
         world.waiting().map(|message| end - message.arrived).filter(|wait| promise < *wait).collect();
     overdue.into_iter().for_each(|wait| world.measures.waited(wait));
-    let ((waiting, in_flight), task_secs) = (world.depth(), world.fleet.task_secs(end));
+    let (Depth { waiting, in_flight, .. }, task_secs) = (world.depth(), world.fleet.task_secs(end));
     Outcome { waiting, in_flight, ..world.measures.outcome(end, task_secs) }
 }

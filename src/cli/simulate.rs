@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::read_json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::simulator::{
-    Contender, Game, Model, Moment, PRESETS, Plan, SHAPES, Service, Shape, Strategy, TRACES, Workload, compare, play,
+    Contender, Game, Metrics, Model, Moment, PRESETS, Plan, SHAPES, Service, Shape, Strategy, TRACES, Workload,
+    compare, play,
 };
 
 /// The service time of a workload from a file, in seconds, where nothing is said.
@@ -92,6 +93,9 @@ struct World {
     /// Whether tasks at work are protected from scale-in.
     #[arg(long)]
     protected: bool,
+    /// Whether configurations see how many messages were finished as well, as of a queue that counts them.
+    #[arg(long)]
+    counted: bool,
     /// The least tasks, in place of each policy's own.
     #[arg(long)]
     min: Option<u32>,
@@ -189,7 +193,10 @@ impl World {
                 let cause = format!("is neither a file nor one of {known}");
                 return Err(Error::new(ErrorKind::Config, format!("policy {name:?}"), cause));
             }
-            None => Contender::from_config(name, &read_json(&name.into())?)?,
+            None => {
+                let metrics = if self.counted { Metrics::Counted } else { Metrics::Direct };
+                Contender { metrics, ..Contender::from_config(name, &read_json(&name.into())?)? }
+            }
         };
         contender.interval_secs = self.interval.unwrap_or(contender.interval_secs);
         if let Strategy::Rules(rules) = &mut contender.strategy {

@@ -32,9 +32,9 @@ pub use observation::{
     TargetStatus, Unreadable,
 };
 pub use policy::{
-    AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, DrainTime, Estimate, Expression, Level, Loads,
-    Memory, MetricType, OneByOne, POLICIES, Part, Pid, Policy, Proposal, Run, Situation, Step, StepScaling, Streak,
-    Target, Threshold, VARIABLES, Work,
+    AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, DrainTime, Estimate, Expression, Finished,
+    Level, Loads, Memory, MetricType, OneByOne, POLICIES, Part, Pid, Policy, Proposal, Run, Situation, Step,
+    StepScaling, Streak, Target, Threshold, VARIABLES, Work,
 };
 pub use reason::Reason;
 pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};

@@ -142,6 +142,10 @@ pub struct QueueDepth {
     /// Age of the oldest waiting message in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_age_secs: Option<u64>,
+    /// Messages that were finished since some time in the past: a counter, which only grows. One that is lower than the last was
+    /// counted anew, and says nothing of the time between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<u64>,
 }
 
 /// A number that is neither NaN nor infinite nor negative.

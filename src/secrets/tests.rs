@@ -48,7 +48,7 @@ struct Locked {
 #[async_trait]
 impl Source for Locked {
     async fn read(&self) -> Result<Measurement> {
-        let depth = QueueDepth { backlog: 1, in_flight: None, delayed: None, oldest_age_secs: None };
+        let depth = QueueDepth { backlog: 1, in_flight: None, delayed: None, oldest_age_secs: None, completed: None };
         let login = |secret: Secret<String>| async move {
             match secret.expose() == "right" {
                 true => Ok(Measurement { amount: Amount::Queue(depth), taken_at: None }),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::contender::{Contender, SOURCE, Strategy};
+use super::contender::{Contender, Metrics, SOURCE, Strategy};
 use super::foresight::Foresight;
 use super::model::Model;
 use super::view::Reading as Seen;
@@ -101,8 +101,9 @@ impl<'a> Controller<'a> {
         self.seen.status = TargetStatus { desired: world.desired(), running, pending, ..TargetStatus::default() };
         let reading = reading.filter(|_| !self.workload.unreadable.iter().any(|when| when.contains(now)));
         self.seen.samples[0].answer = match reading {
-            Some(Seen { at, backlog, in_flight }) => {
-                let depth = QueueDepth { backlog, in_flight: Some(in_flight), ..QueueDepth::default() };
+            Some(Seen { at, backlog, in_flight, completed }) => {
+                let completed = (self.contender.metrics == Metrics::Counted).then_some(completed);
+                let depth = QueueDepth { backlog, in_flight: Some(in_flight), completed, ..QueueDepth::default() };
                 Answer::Reading(Reading { taken_at: timestamp(at), amount: Amount::Queue(depth) })
             }
             None => Answer::Unreadable(unavailable()),

@@ -48,6 +48,20 @@ pub const RIVALS: &[Rival] = &[
         },
     },
     Rival {
+        name: "drain_time_counted",
+        about: "our drain_time, told the promise, of a queue that counts what was finished",
+        interval_secs: 15.0,
+        metrics: Metrics::Counted,
+        rules: |model| {
+            let wait = model.promise_secs.round().max(1.0) as u32;
+            json!({
+                "policies": [{ "type": "drain_time", "target_wait_secs": wait }],
+                "in_flight_per_task": model.per_task,
+                "confirm_zero": { "readings": 2, "secs": 45 },
+            })
+        },
+    },
+    Rival {
         name: "keda",
         about: "KEDA's aws-sqs-queue and Kubernetes' HPA with their defaults: 5 messages a task, those in flight counted",
         interval_secs: 15.0,

@@ -122,20 +122,21 @@ fn a_killed_message_comes_back_and_is_done_by_another_task() {
     };
     // Of two tasks one stops at 10 s, is killed at 40 s, and its message is visible again at 120 s; the other has been idle since 100 s.
     let workload = Workload { poison: Vec::new(), ..constant(0.0, 300) };
+    let depth = |in_flight, completed| Depth { waiting: 0, in_flight, completed };
     let mut world = World::new(&workload, &model, 2, 1);
     world.take_in(0.0, 100.0);
     world.take_in(0.0, 100.0);
     world.set_desired(1, 10.0);
-    assert_eq!((world.fleet.running(), world.depth()), (1, (0, 2)));
+    assert_eq!((world.fleet.running(), world.depth()), (1, depth(2, 0)));
     world.advance(39.0);
     assert_eq!((world.measures.killed, world.fleet.task_secs(39.0)), (0, 78.0));
     world.advance(119.0);
-    assert_eq!((world.measures.killed, world.measures.done, world.depth()), (1, 1, (0, 1)));
+    assert_eq!((world.measures.killed, world.measures.done, world.depth()), (1, 1, depth(1, 1)));
     assert_eq!(world.fleet.task_secs(119.0), 119.0 + 40.0);
     world.advance(219.0);
     assert_eq!(world.measures.done, 1);
     world.advance(220.0);
-    assert_eq!((world.measures.done, world.measures.late(), world.depth()), (2, 1, (0, 0)));
+    assert_eq!((world.measures.done, world.measures.late(), world.depth()), (2, 1, depth(0, 2)));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use rand_pcg::Pcg64;
 
 use super::contender::{Contender, Metrics};
 use super::model::{Model, Stream, stream};
+use super::world::Depth;
 
 /// CloudWatch has a point for each minute, and shows it so much later.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
@@ -20,12 +21,13 @@ pub(super) struct Reading {
     pub at: f64,
     pub backlog: u64,
     pub in_flight: u64,
+    pub completed: u64,
 }
 
 /// A moment at which the queue is or was looked at, for what is read later.
 struct Look {
     at: f64,
-    found: Option<(u64, u64)>,
+    found: Option<Depth>,
 }
 
 /// The looks that are still to be read, in the order of their readings.
@@ -37,6 +39,7 @@ pub(super) struct View {
     planned: u64,
     looks: VecDeque<Look>,
     chance: Pcg64,
+    completed: u64,
 }
 
 impl View {
@@ -44,7 +47,7 @@ impl View {
         let (metrics, interval) = (contender.metrics, contender.interval_secs.max(0.1));
         let noise = Normal::new(1.0, model.metric_noise.max(0.0)).expect("it is finite");
         let (age, chance) = (model.metric_age_secs.max(0.0), stream(seed, Stream::Metrics));
-        Self { metrics, age, noise, interval, planned: 0, looks: VecDeque::new(), chance }
+        Self { metrics, age, noise, interval, planned: 0, looks: VecDeque::new(), chance, completed: 0 }
     }
 
     /// When to look next, if that is up to a moment.
@@ -55,7 +58,7 @@ impl View {
     }
 
     /// Notes what is found at the next look.
-    pub fn look(&mut self, found: (u64, u64)) {
+    pub fn look(&mut self, found: Depth) {
         let open = self.looks.iter_mut().filter(|look| look.found.is_none());
         if let Some(look) = open.min_by(|one, other| one.at.total_cmp(&other.at)) {
             look.found = Some(found);
@@ -69,8 +72,10 @@ impl View {
             let at = match self.metrics {
                 Metrics::CloudWatch if until < MINUTE * number => return,
                 Metrics::CloudWatch => MINUTE * number,
-                Metrics::Direct if until + self.age < self.interval * number => return,
-                Metrics::Direct => (self.interval * number - self.age * self.chance.random::<f64>()).max(0.0),
+                Metrics::Direct | Metrics::Counted if until + self.age < self.interval * number => return,
+                Metrics::Direct | Metrics::Counted => {
+                    (self.interval * number - self.age * self.chance.random::<f64>()).max(0.0)
+                }
             };
             self.looks.push_back(Look { at, found: None });
             self.planned += 1;
@@ -80,18 +85,21 @@ impl View {
     /// What is read at a tick.
     pub fn reading(&mut self, now: f64) -> Option<Reading> {
         match self.metrics {
-            Metrics::Direct => {
-                let (backlog, in_flight) = self.looks.pop_front()?.found?;
+            Metrics::Direct | Metrics::Counted => {
+                let Depth { waiting, in_flight, completed } = self.looks.pop_front()?.found?;
+                // Counted, not estimated: however old it is, it does not go back.
+                self.completed = self.completed.max(completed);
+                let (backlog, in_flight) = (self.blur(waiting), self.blur(in_flight));
                 // The queue does not say how old its counts are.
-                Some(Reading { at: now, backlog: self.blur(backlog), in_flight: self.blur(in_flight) })
+                Some(Reading { at: now, backlog, in_flight, completed: self.completed })
             }
             Metrics::CloudWatch => {
                 while self.looks.get(1).is_some_and(|next| next.at + MINUTE <= now) {
                     self.looks.pop_front();
                 }
                 let Look { at, found } = self.looks.front()?;
-                let (backlog, in_flight) = (*found)?;
-                (at + MINUTE <= now).then_some(Reading { at: *at, backlog, in_flight })
+                let Depth { waiting, in_flight, completed } = (*found)?;
+                (at + MINUTE <= now).then_some(Reading { at: *at, backlog: waiting, in_flight, completed })
             }
         }
     }

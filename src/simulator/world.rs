@@ -47,6 +47,14 @@ impl PartialEq for Event {
 
 impl Eq for Event {}
 
+/// How many messages wait, are in flight, and were finished so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Depth {
+    pub waiting: u64,
+    pub in_flight: u64,
+    pub completed: u64,
+}
+
 /// The queue and its consumers at a moment.
 pub(super) struct World<'a> {
     model: &'a Model,
@@ -90,9 +98,8 @@ impl<'a> World<'a> {
         self.desired
     }
 
-    /// How many messages wait, and how many are in flight.
-    pub fn depth(&self) -> (u64, u64) {
-        (self.waiting.len() as u64, self.in_flight)
+    pub fn depth(&self) -> Depth {
+        Depth { waiting: self.waiting.len() as u64, in_flight: self.in_flight, completed: self.measures.done }
     }
 
     pub fn promise(&self) -> f64 {

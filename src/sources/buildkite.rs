@@ -155,6 +155,7 @@ impl Buildkite {
             in_flight: count("running")?,
             delayed: count("waiting")?,
             oldest_age_secs: None,
+            completed: None,
         })
     }
 }

@@ -31,12 +31,17 @@ pub(super) struct Fields {
     #[serde(default)]
     #[schemars(with = "String", length(max = 1024))]
     oldest_age_secs: Option<String>,
+    /// Messages finished since some time in the past, a counter that only grows. What learns how long messages take needs it.
+    #[serde(default)]
+    #[schemars(with = "String", length(max = 1024))]
+    completed: Option<String>,
 }
 
 impl Fields {
     fn pointers(&self) -> impl Iterator<Item = &String> {
-        let Self { backlog, in_flight, delayed, oldest_age_secs } = self;
-        [Some(backlog), in_flight.as_ref(), delayed.as_ref(), oldest_age_secs.as_ref()].into_iter().flatten()
+        let Self { backlog, in_flight, delayed, oldest_age_secs, completed } = self;
+        let beside = [in_flight, delayed, oldest_age_secs, completed];
+        std::iter::once(backlog).chain(beside.into_iter().flatten())
     }
 }
 
@@ -118,6 +123,7 @@ impl Wanted {
             in_flight: fields.in_flight.as_ref().map(count).transpose()?,
             delayed: fields.delayed.as_ref().map(count).transpose()?,
             oldest_age_secs: fields.oldest_age_secs.as_ref().map(age).transpose()?,
+            completed: fields.completed.as_ref().map(count).transpose()?,
         }))
     }
 
@@ -253,9 +259,17 @@ mod tests {
 
     #[test]
     fn a_queue_has_the_counts_that_are_pointed_at_and_no_others() {
-        let document = json!({ "ready": 5, "unacked": 2, "age": 12.9, "spike": 1e300 });
-        let fields = json!({ "fields": { "backlog": "/ready", "in_flight": "/unacked", "oldest_age_secs": "/age" } });
-        let depth = QueueDepth { backlog: 5, in_flight: Some(2), delayed: None, oldest_age_secs: Some(12) };
+        let document = json!({ "ready": 5, "unacked": 2, "age": 12.9, "done": 90, "spike": 1e300 });
+        let at =
+            json!({ "backlog": "/ready", "in_flight": "/unacked", "oldest_age_secs": "/age", "completed": "/done" });
+        let fields = json!({ "fields": at });
+        let depth = QueueDepth {
+            backlog: 5,
+            in_flight: Some(2),
+            delayed: None,
+            oldest_age_secs: Some(12),
+            completed: Some(90),
+        };
         assert_eq!(read(fields, &document).expect("all are there"), Amount::Queue(depth));
         let spike = read(json!({ "fields": { "backlog": "/spike" } }), &document).expect("it is a number");
         assert_eq!(spike, Amount::Queue(QueueDepth { backlog: u64::MAX, ..QueueDepth::default() }));

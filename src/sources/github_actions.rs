@@ -238,7 +238,7 @@ impl GithubActions {
             jobs.iter().flat_map(BTreeMap::values).filter(ours).count() as u64
         };
         let (backlog, in_flight) = (count(Status::Queued), Some(count(Status::InProgress)));
-        Ok(QueueDepth { backlog, in_flight, delayed: None, oldest_age_secs: None })
+        Ok(QueueDepth { backlog, in_flight, delayed: None, oldest_age_secs: None, completed: None })
     }
 }
 

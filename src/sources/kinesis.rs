@@ -360,7 +360,7 @@ fn arrivals(end: i64, age_secs: f64) -> Window {
 /// The counts of a consumer that is behind.
 fn depth(waiting: f64, oldest_age_secs: Option<f64>) -> QueueDepth {
     let oldest_age_secs = oldest_age_secs.map(|age| age as u64);
-    QueueDepth { backlog: waiting.ceil() as u64, in_flight: None, delayed: None, oldest_age_secs }
+    QueueDepth { backlog: waiting.ceil() as u64, in_flight: None, delayed: None, oldest_age_secs, completed: None }
 }
 
 #[cfg(test)]

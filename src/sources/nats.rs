@@ -213,7 +213,14 @@ struct Consumer {
     name: String,
     num_pending: Option<u64>,
     num_ack_pending: Option<u64>,
+    delivered: Option<Delivered>,
     cluster: Option<Cluster>,
+}
+
+#[derive(Deserialize)]
+struct Delivered {
+    /// Deliveries, those of a message that was delivered before included.
+    consumer_seq: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -252,11 +259,15 @@ impl Settings {
             }
         }
         let missing = |name: &str| (ErrorKind::Missing, format!("consumer {:?} has no {name}", self.consumer));
+        let pending = consumer.num_ack_pending.ok_or_else(|| missing("num_ack_pending"))?;
+        let deliveries = consumer.delivered.as_ref().and_then(|delivered| delivered.consumer_seq);
         let depth = QueueDepth {
             backlog: consumer.num_pending.ok_or_else(|| missing("num_pending"))?,
-            in_flight: Some(consumer.num_ack_pending.ok_or_else(|| missing("num_ack_pending"))?),
+            in_flight: Some(pending),
             delayed: None,
             oldest_age_secs: None,
+            // Deliveries that came to an end, by an acknowledgement or without one.
+            completed: deliveries.and_then(|deliveries| deliveries.checked_sub(pending)),
         };
         Ok(Measurement { amount: Amount::Queue(depth), taken_at: jsz.now })
     }
@@ -349,6 +360,20 @@ mod tests {
             assert_eq!(kind, ErrorKind::Unavailable);
             assert!(cause.contains(says), "{cause}");
         }
+    }
+
+    #[test]
+    fn deliveries_that_ended_are_finished_and_without_their_number_nothing_is_known_of_it() {
+        let completed = |delivered: Value| {
+            let consumer = json!({ "name": "worker", "num_pending": 20, "num_ack_pending": 4, "delivered": delivered });
+            match measure("$G", &jsz(&consumer)).expect("its counts are there").amount {
+                Amount::Queue(depth) => depth.completed,
+                Amount::Gauge { value } => panic!("{value:?}"),
+            }
+        };
+        assert_eq!(completed(json!({ "consumer_seq": 31, "stream_seq": 25 })), Some(27));
+        assert_eq!(completed(json!({ "consumer_seq": 3 })), None);
+        assert_eq!(completed(Value::Null), None);
     }
 
     #[test]

@@ -308,6 +308,16 @@ struct Channel {
     depth: Option<u64>,
     in_flight_count: Option<u64>,
     deferred_count: Option<u64>,
+    message_count: Option<u64>,
+}
+
+impl Channel {
+    /// Messages that it got since its nsqd started and has no more. What was on disk then was not counted, so that at first
+    /// there may be fewer than it has.
+    fn finished(&self) -> Option<u64> {
+        let there = self.depth?.checked_add(self.in_flight_count?)?.checked_add(self.deferred_count?)?;
+        self.message_count?.checked_sub(there)
+    }
 }
 
 impl Settings {
@@ -341,6 +351,7 @@ impl Settings {
             in_flight: Some(sum(&mut ours().map(|channel| channel.in_flight_count), "in_flight_count")?),
             delayed: Some(sum(&mut ours().map(|channel| channel.deferred_count), "deferred_count")?),
             oldest_age_secs: None,
+            completed: ours().map(Channel::finished).sum(),
         })
     }
 }

@@ -62,6 +62,10 @@ struct Settings {
     #[serde(default)]
     #[schemars(with = "u64")]
     oldest_age_secs: Option<u64>,
+    /// Messages finished since some time in the past, a counter that only grows, beside `backlog`.
+    #[serde(default)]
+    #[schemars(with = "u64")]
+    completed: Option<u64>,
     /// Where the number is in the event, as a JSON Pointer such as `/detail/waiting`. It may lead into JSON that is a text:
     /// `/Records/0/Sns/Message/waiting`, `/body/waiting`.
     #[serde(default)]
@@ -94,7 +98,7 @@ fn check(settings: &Value) -> Vec<(String, String)> {
     if forms.iter().filter(|is_given| **is_given).count() != 1 {
         add("does not say in one way where the number is", "give one of value, backlog, pointer and fields");
     }
-    let beside = [settings.in_flight, settings.delayed, settings.oldest_age_secs];
+    let beside = [settings.in_flight, settings.delayed, settings.oldest_age_secs, settings.completed];
     if settings.backlog.is_none() && beside.iter().any(Option::is_some) {
         add("has counts of a queue without its backlog", "give backlog, or fields to find them in the event");
     }
@@ -140,8 +144,8 @@ impl Settings {
                 Amount::Gauge { value: Finite::try_from(value).map_err(malformed)? }
             }
             (None, Some(backlog)) => {
-                let Self { in_flight, delayed, oldest_age_secs, .. } = *self;
-                Amount::Queue(QueueDepth { backlog, in_flight, delayed, oldest_age_secs })
+                let Self { in_flight, delayed, oldest_age_secs, completed, .. } = *self;
+                Amount::Queue(QueueDepth { backlog, in_flight, delayed, oldest_age_secs, completed })
             }
             (None, None) => wanted.amount(&event)?,
         };
@@ -193,8 +197,8 @@ mod tests {
         ] {
             assert_eq!(read(settings, &event).expect("it is there").amount, gauge(number), "{event}");
         }
-        let counts = json!({ "backlog": 5, "delayed": 2 });
-        let depth = QueueDepth { backlog: 5, delayed: Some(2), ..QueueDepth::default() };
+        let counts = json!({ "backlog": 5, "delayed": 2, "completed": 9 });
+        let depth = QueueDepth { backlog: 5, delayed: Some(2), completed: Some(9), ..QueueDepth::default() };
         assert_eq!(read(counts, &Value::Null).expect("counts").amount, Amount::Queue(depth));
         let event = json!({ "detail": { "ready": 3, "unacked": 1 } });
         let fields = json!({ "fields": { "backlog": "/detail/ready", "in_flight": "/detail/unacked" } });

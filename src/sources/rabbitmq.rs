@@ -166,6 +166,9 @@ fn combined(depths: &[QueueDepth], how: Combine) -> QueueDepth {
         }
     };
     let in_flight: Option<Vec<_>> = depths.iter().map(|depth| depth.in_flight).collect();
+    // What one queue finished says nothing of what is in flight in another.
+    let finished = depths.iter().map(|depth| depth.completed.filter(|_| !matches!(how, Combine::Max)));
+    let completed: Option<Vec<_>> = finished.collect();
     // A queue in which nothing waits has no oldest message.
     let waiting = depths.iter().filter(|depth| 0 < depth.backlog);
     let ages: Option<Vec<_>> = waiting.map(|depth| depth.oldest_age_secs).collect();
@@ -174,6 +177,7 @@ fn combined(depths: &[QueueDepth], how: Combine) -> QueueDepth {
         in_flight: in_flight.map(|numbers| count(&numbers)),
         delayed: None,
         oldest_age_secs: ages.and_then(|ages| ages.into_iter().max()),
+        completed: completed.map(|numbers| count(&numbers)),
     }
 }
 

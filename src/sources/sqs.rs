@@ -236,7 +236,8 @@ impl Source for Sqs {
             }
         }
         let depths = try_join_all(queues.iter().map(|(client, queue)| self.depth(client, queue))).await?;
-        let mut sum = QueueDepth { backlog: 0, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None };
+        let mut sum =
+            QueueDepth { backlog: 0, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None, completed: None };
         for depth in depths {
             sum.backlog = sum.backlog.saturating_add(depth.backlog);
             sum.in_flight = sum.in_flight.zip(depth.in_flight).map(|(one, other)| one.saturating_add(other));
@@ -266,6 +267,7 @@ impl Sqs {
             in_flight: Some(number(ApproximateNumberOfMessagesNotVisible)?),
             delayed: Some(number(ApproximateNumberOfMessagesDelayed)?),
             oldest_age_secs: None,
+            completed: None,
         })
     }
 

@@ -187,6 +187,7 @@ impl Temporal {
             in_flight: None,
             delayed: None,
             oldest_age_secs: depths.iter().filter_map(|(_, age)| *age).max(),
+            completed: None,
         }))
     }
 

@@ -77,6 +77,8 @@ fn the_core_is_pure() {
                     "because::",
                     "drain_time::",
                     "estimate::",
+                    "expression::",
+                    "finished::",
                     "memory::",
                     "pid::",
                     "step::",

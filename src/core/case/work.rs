@@ -27,6 +27,7 @@ impl<'a> Case<'a> {
         let mut work = Work {
             waiting: 0.0,
             in_flight: Some(0.0),
+            completed: Some(0.0),
             at: self.now,
             part: if self.all_read { Part::Whole } else { Part::Some },
             in_flight_per_task: self.rules.in_flight_per_task,
@@ -34,17 +35,21 @@ impl<'a> Case<'a> {
         };
         if let Combine::Formula(_) = self.rules.combine {
             let (_, waiting) = self.combined(loads).pop()?;
-            return Some(Work { waiting, in_flight: None, ..work });
+            return Some(Work { waiting, in_flight: None, completed: None, ..work });
         }
         for &(source, load) in loads {
             let weight = self.rules.weight(source);
             let reading = self.reading(source);
-            let (waiting, in_flight) = match reading.map(|reading| reading.amount) {
-                Some(Amount::Queue(depth)) => (depth.backlog as f64, depth.in_flight.map(|count| count as f64)),
-                _ => (load, None),
+            let (waiting, in_flight, completed) = match reading.map(|reading| reading.amount) {
+                Some(Amount::Queue(depth)) => (depth.backlog as f64, depth.in_flight, depth.completed),
+                _ => (load, None, None),
+            };
+            let with = |sum: Option<f64>, count: Option<u64>| {
+                sum.zip(count).map(|(sum, count)| (sum + count as f64 * weight).min(f64::MAX))
             };
             work.waiting = (work.waiting + waiting * weight).min(f64::MAX);
-            work.in_flight = work.in_flight.zip(in_flight).map(|(sum, count)| (sum + count * weight).min(f64::MAX));
+            work.in_flight = with(work.in_flight, in_flight);
+            work.completed = with(work.completed, completed);
             work.at = reading.map_or(work.at, |reading| work.at.min(reading.taken_at));
         }
         (!loads.is_empty()).then_some(work)
@@ -56,5 +61,70 @@ impl<'a> Case<'a> {
             Answer::Reading(reading) => Some(reading),
             Answer::Unreadable(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use crate::core::{Memory, Observation, Past, Rules, decide};
+
+    /// What was learned of a message after looks at two queues, each of which has five in flight: how long it takes, and from how
+    /// many that were finished.
+    fn learned(one: impl Fn(i64) -> serde_json::Value, other: impl Fn(i64) -> serde_json::Value) -> (f64, Option<f64>) {
+        let policy = serde_json::json!({ "type": "drain_time", "target_wait_secs": 60 });
+        let rules =
+            serde_json::json!({ "policies": [policy], "bounds": { "min": 1, "max": 50 }, "weights": { "other": 2.0 } });
+        let rules: Rules = serde_json::from_value(rules).expect("valid rules");
+        let mut past = Past::Absent;
+        for tick in 0..80 {
+            let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_750_000_000 + 15 * tick);
+            let sample = |source: &str, completed: serde_json::Value| {
+                let mut reading = serde_json::json!({ "taken_at": now, "backlog": 0, "in_flight": 5 });
+                if !completed.is_null() {
+                    reading["completed"] = completed;
+                }
+                serde_json::json!({ "source": source, "reading": reading })
+            };
+            let seen = serde_json::json!({
+                "samples": [sample("one", one(tick)), sample("other", other(tick))],
+                "status": { "desired": 40, "running": 40, "pending": 0, "rolling_out": false },
+            });
+            let seen: Observation = serde_json::from_value(seen).expect("an observation");
+            let (_, mut state) = decide(&rules, &seen, &past, now);
+            state.confirm();
+            past = Past::Known(state);
+        }
+        let Past::Known(state) = past else { panic!("no state") };
+        match &state.policies["0/work"] {
+            Memory::Estimate(estimate) => {
+                let finished = estimate.finished.filter(|finished| 0.0 < finished.done);
+                (estimate.service_secs.into(), finished.map(|finished| finished.done.into()))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_all_sources_finished_counts_by_their_weights() {
+        // Fifteen are in flight by weight, and three a second are finished: one in the first queue, and one of twice the weight.
+        let (service_secs, from) =
+            learned(|tick| serde_json::json!(15 * tick + 900), |tick| serde_json::json!(15 * tick));
+        assert!((service_secs - 5.0).abs() < 0.5, "{service_secs} s from {from:?}");
+    }
+
+    #[test]
+    fn a_source_that_does_not_count_makes_the_sum_unknown_and_not_less() {
+        let (_, from) = learned(|tick| serde_json::json!(15 * tick), |_| serde_json::Value::Null);
+        assert_eq!(from, None);
+    }
+
+    #[test]
+    fn a_source_that_counts_now_and_then_teaches_nothing() {
+        let now_and_then =
+            |tick: i64| if tick % 2 == 0 { serde_json::json!(9_000_000 + 15 * tick) } else { serde_json::Value::Null };
+        let (_, from) = learned(|tick| serde_json::json!(15 * tick), now_and_then);
+        assert_eq!(from, None);
     }
 }

@@ -96,6 +96,9 @@ pub enum Because {
         deviation: f64,
         /// How long a task works on one message, in seconds, as learned.
         service_secs: f64,
+        /// From how many finished messages that was learned, where a counter tells them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        learned_from: Option<f64>,
         /// What will wait when a task that is asked for now is ready.
         predicted_backlog: f64,
         /// How many tasks that takes, before anything is held.
@@ -138,7 +141,7 @@ impl Because {
             Self::Correction { delta } => write!(f, "calls for a correction of {delta}, which wants {wants}"),
             Self::NotSettled { running } => write!(f, "waits, since {running} tasks run"),
             Self::Alert { direction, by } => write!(f, "asks for a {direction} by {by}, which wants {wants}"),
-            Self::Drain { arrivals_per_sec, deviation, service_secs, predicted_backlog, needs } => write!(
+            Self::Drain { arrivals_per_sec, deviation, service_secs, predicted_backlog, needs, .. } => write!(
                 f,
                 "takes {needs} tasks at {arrivals_per_sec} ± {deviation} arrivals a second, {service_secs} s each and \
                  {predicted_backlog} waiting once a new task is ready, which wants {wants}"

@@ -5,6 +5,7 @@
 //! `docs/policies/drain_time.md` has the formulas and what they were measured to do.
 
 mod estimate;
+mod finished;
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Because, Memory, Proposal, Situation};
 pub use estimate::Estimate;
 use estimate::Said;
+pub use finished::Finished;
 
 /// Holds a promise: work waits at most so long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +61,8 @@ pub struct Work {
     pub waiting: f64,
     /// What is being worked on, where every source can tell it.
     pub in_flight: Option<f64>,
+    /// How much was finished since some time in the past, where every source counts it.
+    pub completed: Option<f64>,
     /// When that was so.
     pub at: Timestamp,
     /// Whether all of it was read.
@@ -83,6 +87,9 @@ pub enum Part {
 struct Look {
     waiting: f64,
     in_flight: f64,
+    /// Whether in flight may be what no task works on.
+    has_strays: bool,
+    completed: Option<f64>,
     /// Tasks that run and stay.
     running: f64,
     /// Tasks that are asked for and do not run yet.
@@ -100,6 +107,10 @@ const LARGEST: f64 = 1e15;
 /// Without a number of messages in flight, tasks in front of an empty queue count as busy to this part: a little less than all, so that
 /// tasks go until something waits.
 const BUSY_WITHOUT_BACKLOG: f64 = 0.85;
+
+/// From how many times as many messages in flight as the tasks hold, with nothing waiting, most of them are none's work. Below that they may
+/// be those of tasks that were just told to stop.
+const STRAYS: f64 = 2.0;
 
 /// How old counts of messages are on average, in seconds: those of SQS are of the last half minute, and their age is not said.
 const AGE: f64 = 15.0;
@@ -143,6 +154,7 @@ impl DrainTime {
             arrivals_per_sec: shown(estimate.rate()),
             deviation: shown(estimate.deviation()),
             service_secs: shown(estimate.service_secs()),
+            learned_from: estimate.learned_from().map(shown),
             predicted_backlog: shown(backlog),
             needs,
         };
@@ -168,8 +180,21 @@ impl DrainTime {
             None if 0.0 < waiting => slots,
             None => slots * BUSY_WITHOUT_BACKLOG,
         };
+        let has_strays = work.in_flight.is_none_or(|in_flight| waiting <= 0.0 && STRAYS * slots < in_flight);
+        let completed = work.in_flight.and(work.completed).map(|count| count.min(LARGEST));
         let (stay, coming) = (f64::from(running.min(current)), f64::from(current.saturating_sub(running)));
-        Look { waiting, in_flight, running: stay, coming, slots, concurrency, current, at: work.at.min(now) }
+        Look {
+            waiting,
+            in_flight,
+            has_strays,
+            completed,
+            running: stay,
+            coming,
+            slots,
+            concurrency,
+            current,
+            at: work.at.min(now),
+        }
     }
 
     /// How many tasks there have to be, and the backlog when a task that is asked for now is ready.

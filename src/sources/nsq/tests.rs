@@ -51,7 +51,8 @@ fn messages_of_the_channel_and_on_their_way_to_it_are_summed_over_the_nsqd() {
         topic(7, &json!([channel("worker", 340), channel("archive", 1000)])),
         topic(0, &json!([channel("worker", 2)])),
     ];
-    let expected = QueueDepth { backlog: 349, in_flight: Some(24), delayed: Some(6), oldest_age_secs: None };
+    let expected =
+        QueueDepth { backlog: 349, in_flight: Some(24), delayed: Some(6), oldest_age_secs: None, completed: None };
     assert_eq!(depth(&two), Ok(expected));
     let elsewhere = [topic(7, &json!([channel("archive", 1000)])), topic(0, &json!([channel("worker", 2)]))];
     assert_eq!(depth(&elsewhere).expect("one has it").backlog, 9);
@@ -59,8 +60,21 @@ fn messages_of_the_channel_and_on_their_way_to_it_are_summed_over_the_nsqd() {
 
 #[test]
 fn a_topic_that_no_channel_was_made_for_keeps_its_messages_itself() {
-    let expected = QueueDepth { backlog: 12, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None };
+    let expected =
+        QueueDepth { backlog: 12, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None, completed: Some(0) };
     assert_eq!(depth(&[topic(7, &json!([])), topic(5, &json!([]))]), Ok(expected));
+}
+
+#[test]
+fn what_a_channel_got_and_has_no_more_is_finished_unless_the_count_began_anew() {
+    let with = |count: Value| {
+        let mut worker = channel("worker", 340);
+        worker["message_count"] = count;
+        depth(&[topic(0, &json!([worker]))]).expect("it is there").completed
+    };
+    assert_eq!(with(1200.into()), Some(845));
+    assert_eq!(with(354.into()), None, "fewer than it has: the rest was on disk when nsqd started");
+    assert_eq!(with(Value::Null), None);
 }
 
 #[test]

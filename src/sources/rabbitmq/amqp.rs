@@ -133,7 +133,13 @@ async fn declared(connection: &Connection, user: &str, vhost: &str, queues: &[St
         let declared = channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await;
         let during = || format!("reading depth of queue {queue:?} in vhost {vhost:?}");
         let backlog = declared.map_err(|error| failure(during(), user, &error))?.message_count();
-        depths.push(QueueDepth { backlog: backlog.into(), in_flight: None, delayed: None, oldest_age_secs: None });
+        depths.push(QueueDepth {
+            backlog: backlog.into(),
+            in_flight: None,
+            delayed: None,
+            oldest_age_secs: None,
+            completed: None,
+        });
     }
     Ok(depths)
 }

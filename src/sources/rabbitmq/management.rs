@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::{Answer, Ask, Credential, Endpoint, Http};
 
 /// What is asked of each queue; the whole answer is some kilobytes.
-const COLUMNS: &str = "name,type,state,messages_ready,messages_unacknowledged,head_message_timestamp";
+const COLUMNS: &str = "name,type,state,messages_ready,messages_unacknowledged,head_message_timestamp,message_stats.ack";
 
 /// The most that a page may have.
 const PAGE_SIZE: &str = "500";
@@ -32,6 +32,8 @@ struct Queue {
     messages_ready: Option<Value>,
     messages_unacknowledged: Option<Value>,
     head_message_timestamp: Option<Value>,
+    /// Absent of a queue to which nothing ever happened.
+    message_stats: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -162,6 +164,7 @@ impl Queue {
         // It is the publisher's to set. What is not in the past is no age.
         let age = now.zip(oldest).map(|(now, oldest)| now.as_second().saturating_sub(oldest));
         let age = age.and_then(|age| u64::try_from(age).ok()).filter(|_| 0 < backlog);
-        Ok(QueueDepth { backlog, in_flight: Some(in_flight), delayed: None, oldest_age_secs: age })
+        let completed = self.message_stats.as_ref().and_then(|stats| stats.get("ack")?.as_u64());
+        Ok(QueueDepth { backlog, in_flight: Some(in_flight), delayed: None, oldest_age_secs: age, completed })
     }
 }

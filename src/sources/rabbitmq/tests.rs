@@ -120,8 +120,24 @@ fn a_broker_is_named_in_policies_and_lists() {
 }
 
 #[test]
+fn what_queues_finished_is_their_sum_where_their_depth_is() {
+    let depth = |completed| QueueDepth { in_flight: Some(1), completed, ..QueueDepth::default() };
+    let both = [depth(Some(40)), depth(Some(2))];
+    assert_eq!(combined(&both, Combine::Sum).completed, Some(42));
+    assert_eq!(combined(&both, Combine::Mean).completed, Some(21));
+    assert_eq!(combined(&both, Combine::Max).completed, None, "what is in flight may be of the other");
+    assert_eq!(combined(&[both[0], depth(None)], Combine::Sum).completed, None);
+}
+
+#[test]
 fn what_is_unknown_of_one_queue_is_unknown_of_all() {
-    let depth = |backlog, in_flight, oldest_age_secs| QueueDepth { backlog, in_flight, delayed: None, oldest_age_secs };
+    let depth = |backlog, in_flight, oldest_age_secs| QueueDepth {
+        backlog,
+        in_flight,
+        delayed: None,
+        oldest_age_secs,
+        completed: None,
+    };
     let both = [depth(4, Some(1), Some(10)), depth(7, Some(2), Some(20))];
     assert_eq!(combined(&both, Combine::Sum), depth(11, Some(3), Some(20)));
     assert_eq!(combined(&both, Combine::Max), depth(7, Some(2), Some(20)));

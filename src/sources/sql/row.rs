@@ -26,7 +26,7 @@ pub(in crate::sources) enum Cell {
 type Wrong = (ErrorKind, String);
 
 /// The columns of a queue's counts.
-const COUNTS: [&str; 4] = ["backlog", "in_flight", "delayed", "oldest_age_secs"];
+const COUNTS: [&str; 5] = ["backlog", "in_flight", "delayed", "oldest_age_secs", "completed"];
 
 /// The amount of the one row that there must be.
 pub(super) fn amount(rows: &[Row]) -> Result<Amount, Wrong> {
@@ -67,6 +67,7 @@ pub(super) fn amount(rows: &[Row]) -> Result<Amount, Wrong> {
         in_flight: found("in_flight").map(count).transpose()?,
         delayed: found("delayed").map(count).transpose()?,
         oldest_age_secs: age,
+        completed: found("completed").map(count).transpose()?,
     }))
 }
 
@@ -123,13 +124,18 @@ mod tests {
 
     #[test]
     fn a_row_is_the_counts_of_a_queue_or_one_number() {
-        let depth = QueueDepth { backlog: 7, in_flight: Some(2), delayed: None, oldest_age_secs: Some(3) };
-        let columns =
-            [("BACKLOG", Cell::Whole(7)), ("in_flight", Cell::Real(2.0)), ("oldest_age_secs", Cell::Real(3.9))];
+        let depth =
+            QueueDepth { backlog: 7, in_flight: Some(2), delayed: None, oldest_age_secs: Some(3), completed: Some(8) };
+        let columns = [
+            ("BACKLOG", Cell::Whole(7)),
+            ("in_flight", Cell::Real(2.0)),
+            ("oldest_age_secs", Cell::Real(3.9)),
+            ("completed", Cell::Whole(8)),
+        ];
         assert_eq!(of(&columns), Ok(Amount::Queue(depth)));
         let value = Finite::try_from(2.5).expect("finite");
         assert_eq!(of(&[("count", Cell::Real(2.5))]), Ok(Amount::Gauge { value }));
-        let most = QueueDepth { backlog: u64::MAX, in_flight: None, delayed: None, oldest_age_secs: None };
+        let most = QueueDepth { backlog: u64::MAX, ..QueueDepth::default() };
         assert_eq!(of(&[("backlog", Cell::Whole(i128::MAX))]), Ok(Amount::Queue(most)));
         let beyond_floats = (1 << 53) + 1;
         let exact = QueueDepth { backlog: beyond_floats, ..most };
@@ -139,8 +145,7 @@ mod tests {
     #[test]
     fn an_empty_queue_has_no_oldest_and_any_other_has() {
         let empty = [("backlog", Cell::Whole(0)), ("oldest_age_secs", Cell::Null)];
-        let depth = QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: None };
-        assert_eq!(of(&empty), Ok(Amount::Queue(depth)));
+        assert_eq!(of(&empty), Ok(Amount::Queue(QueueDepth::default())));
         let unknown = [("backlog", Cell::Whole(1)), ("oldest_age_secs", Cell::Null)];
         assert_eq!(of(&unknown).expect_err("unknown").0, ErrorKind::Missing);
     }
@@ -154,6 +159,7 @@ mod tests {
             (vec![("n", Cell::Null)], Missing, "\"n\" is NULL"),
             (vec![("backlog", Cell::Null)], Missing, "\"backlog\" is NULL"),
             (vec![zero(), ("in_flight", Cell::Null)], Missing, "\"in_flight\" is NULL"),
+            (vec![zero(), ("completed", Cell::Null)], Missing, "\"completed\" is NULL"),
             (vec![("in_flight", Cell::Whole(0))], Missing, "no column backlog"),
             (vec![("n", Cell::Other("TEXT".to_owned()))], Malformed, "\"n\" is TEXT"),
             (vec![("n", Cell::Real(f64::NAN))], Malformed, "\"n\" is NaN"),

@@ -39,7 +39,7 @@ pub(in crate::sources) struct Settings {
     #[schemars(with = "Secret<String>")]
     pub(super) password: Option<Reference>,
     /// One statement, `SELECT` or `WITH`, that returns one row: either one column, which is the number, or `backlog` and
-    /// any of `in_flight`, `delayed` and `oldest_age_secs`. It is run in a transaction that cannot write.
+    /// any of `in_flight`, `delayed`, `oldest_age_secs` and `completed`. It is run in a transaction that cannot write.
     #[schemars(length(min = 1, max = 16384))]
     pub query: String,
     /// How long the server lets the query run, in milliseconds: 10 to 8000, by default 2000.

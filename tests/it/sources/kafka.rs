@@ -91,7 +91,7 @@ fn with(settings: &Value, more: &Value) -> Value {
 }
 
 async fn lag(settings: Value) -> u64 {
-    let QueueDepth { backlog, in_flight, delayed, oldest_age_secs } = depth(settings).await;
+    let QueueDepth { backlog, in_flight, delayed, oldest_age_secs, .. } = depth(settings).await;
     assert_eq!((in_flight, delayed, oldest_age_secs), (None, None, None), "Kafka does not tell");
     backlog
 }

@@ -174,7 +174,8 @@ async fn fails(settings: Value, kind: ErrorKind, says: &str) {
     assert!(error.to_string().contains(says), "{settings}: {error}");
 }
 
-const TAKEN: QueueDepth = QueueDepth { backlog: 15, in_flight: Some(4), delayed: None, oldest_age_secs: None };
+const TAKEN: QueueDepth =
+    QueueDepth { backlog: 15, in_flight: Some(4), delayed: None, oldest_age_secs: None, completed: Some(1) };
 
 #[tokio::test]
 async fn a_consumer_is_read_as_what_waits_and_what_it_holds() {
@@ -193,7 +194,7 @@ async fn a_consumer_is_read_as_what_waits_and_what_it_holds() {
 async fn a_consumer_with_nothing_to_do_is_empty() {
     let nats = Nats::plain().await;
     Client::connect(nats.server.port).await.create(1).await;
-    let empty = QueueDepth { backlog: 0, in_flight: Some(0), delayed: None, oldest_age_secs: None };
+    let empty = QueueDepth { in_flight: Some(0), completed: Some(0), ..QueueDepth::default() };
     assert_eq!(depth(nats.orders()).await, empty);
 }
 

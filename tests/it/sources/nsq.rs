@@ -15,7 +15,8 @@ const OLD_STATS: &str = include_str!("recorded/nsqd-stats-pre1.json");
 const LOOKUP: &str = include_str!("recorded/nsqlookupd-lookup.json");
 const UNKNOWN_TO_LOOKUP: &str = include_str!("recorded/nsqlookupd-lookup-missing.json");
 
-const WORKER: QueueDepth = QueueDepth { backlog: 340, in_flight: Some(12), delayed: Some(3), oldest_age_secs: None };
+const WORKER: QueueDepth =
+    QueueDepth { backlog: 340, in_flight: Some(12), delayed: Some(3), oldest_age_secs: None, completed: Some(845) };
 
 fn body(recorded: &str) -> Value {
     let recorded: Value = serde_json::from_str(recorded).expect("it is JSON");
@@ -84,7 +85,13 @@ async fn a_channel_is_summed_over_every_nsqd_that_nsqlookupd_names() {
     let lookupd = HttpServer::start(producers(&[&one, &other, &without])).await;
     let twin = HttpServer::start(producers(&[&other])).await;
     let stranger = HttpServer::start(answer(UNKNOWN_TO_LOOKUP)).await;
-    let twice = QueueDepth { backlog: 680, in_flight: Some(24), delayed: Some(6), oldest_age_secs: None };
+    let twice = QueueDepth {
+        backlog: 680,
+        in_flight: Some(24),
+        delayed: Some(6),
+        oldest_age_secs: None,
+        completed: Some(1690),
+    };
     assert_eq!(depth(looked_up(&[&lookupd, &twin, &stranger])).await, twice, "each nsqd counts once");
     assert!(lookupd.seen().starts_with("GET /lookup?topic=orders HTTP/1.1"), "{}", lookupd.seen());
     let named = by(json!({ "nsqd_addresses": [one.address.to_string(), other.address.to_string()] }));
@@ -135,9 +142,11 @@ async fn a_channel_without_messages_is_zero_and_a_topic_without_channels_keeps_i
         settings[key] = name.into();
         settings
     };
-    let empty = QueueDepth { backlog: 0, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None };
-    assert_eq!(depth(with("channel", "archive")).await, empty);
-    assert_eq!(depth(with("topic", "mail")).await, QueueDepth { backlog: 7, ..empty });
+    let empty = QueueDepth { in_flight: Some(0), delayed: Some(0), ..QueueDepth::default() };
+    let archive = QueueDepth { completed: Some(1200), ..empty };
+    assert_eq!(depth(with("channel", "archive")).await, archive);
+    let mail = QueueDepth { backlog: 7, completed: Some(0), ..empty };
+    assert_eq!(depth(with("topic", "mail")).await, mail);
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
@@ -99,14 +101,18 @@ async fn until(settings: Value, expected: impl Fn(&QueueDepth) -> bool) -> Queue
 #[tokio::test]
 async fn rabbitmq_counts_what_waits_and_by_http_what_is_in_flight() {
     let (_connection, channel) = channel("%2F").await;
-    queue(&channel, "counts", 20).await;
-    for _ in 0..5 {
+    queue(&channel, "counts", 22).await;
+    for number in 0..7 {
         let got = channel.basic_get("counts".into(), BasicGetOptions::default()).await.expect("getting");
-        assert!(got.is_some());
+        let got = got.expect("a message");
+        if number < 2 {
+            got.ack(BasicAckOptions::default()).await.expect("acknowledging");
+        }
     }
-    let ready = QueueDepth { backlog: 15, in_flight: None, delayed: None, oldest_age_secs: None };
+    let ready = QueueDepth { backlog: 15, ..QueueDepth::default() };
     assert_eq!(depth(by_amqp("counts")).await, ready);
-    let both = until(by_http("counts"), |depth| depth.backlog == 15 && depth.in_flight == Some(5)).await;
+    let both = until(by_http("counts"), |depth| depth.in_flight == Some(5) && depth.completed == Some(2)).await;
+    assert_eq!(both.backlog, 15);
     assert!(both.oldest_age_secs.is_some_and(|age| 7200 < age), "{both:?}");
     assert_eq!(both.delayed, None);
 }

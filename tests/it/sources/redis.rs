@@ -98,11 +98,11 @@ async fn a_group_has_its_lag_and_what_it_has_not_acknowledged() {
     redis.run(&format!("XACK events workers {}", ids[0]));
     // What was acknowledged stays in the stream, so that its length says nothing of what waits.
     let found = depth(settings.clone()).await;
-    assert_eq!((found.backlog, found.in_flight), (6, Some(3)));
+    assert_eq!((found.backlog, found.in_flight, found.completed), (6, Some(3), Some(1)));
     assert!(found.oldest_age_secs.is_some_and(|age| age < 60), "{found:?}");
     let whole = redis.settings(json!({ "queue_key": "events", "queue_type": "stream" }));
     let whole = depth(whole).await;
-    assert_eq!((whole.backlog, whole.in_flight), (10, None));
+    assert_eq!((whole.backlog, whole.in_flight, whole.completed), (10, None, None));
     // Redis does not know the lag where entries between were deleted.
     redis.run(&format!("XDEL events {}", ids[7]));
     assert!(redis.run("XINFO GROUPS events").ends_with("lag\n\n"), "{}", redis.run("XINFO GROUPS events"));

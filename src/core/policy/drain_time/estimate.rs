@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Look;
+use super::{Finished, Look};
 
 /// What `drain_time` has learned. About 300 bytes of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,9 @@ pub struct Estimate {
     /// The window before: how many seconds ago it ended, the growth of the work in a second, the messages in flight, and the slots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<(f32, f32, f32, f32)>,
+    /// What a counter of finished messages has taught of how long one takes, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Finished>,
     /// When the newest look was.
     pub last: Timestamp,
 }
@@ -105,6 +108,7 @@ impl Estimate {
             wants: vec![(-FIRST_KEPT as f32, look.current)],
             answers: (0.0, 0.0),
             window: None,
+            finished: Finished::begin(look, None),
             last: look.at,
         }
     }
@@ -116,7 +120,8 @@ impl Estimate {
         let of_window = self.window.into_iter().flat_map(|(ago, growth, busy, slots)| [ago, growth, busy, slots]);
         let of_looks = self.looks.iter().flat_map(|(ago, work, busy)| [*ago, *work, *busy]);
         let of_wants = self.wants.iter().map(|(ago, _)| *ago);
-        0.0 <= self.rate
+        self.finished.as_ref().is_none_or(Finished::is_sound)
+            && 0.0 <= self.rate
             && 0.0 <= self.variance
             && 0.0 <= self.surprise
             && (1e-4..1e7).contains(&self.service_secs)
@@ -132,6 +137,11 @@ impl Estimate {
         f64::from(self.service_secs)
     }
 
+    /// From how many finished messages the service time was learned, where a counter tells them.
+    pub(super) fn learned_from(&self) -> Option<f64> {
+        self.finished.as_ref().and_then(Finished::learned_from)
+    }
+
     /// The standard deviation of what arrives in a second: that which was seen, and no less than chance makes it.
     pub(super) fn deviation(&self) -> f64 {
         f64::from(self.variance).max(self.rate() / WINDOW).sqrt()
@@ -144,7 +154,8 @@ impl Estimate {
             return self;
         }
         if GAP < secs {
-            return Self { answers: self.answers, ..Self::begin(look, self.service_secs()) };
+            let finished = Finished::begin(look, self.finished);
+            return Self { answers: self.answers, finished, ..Self::begin(look, self.service_secs()) };
         }
         self.looks.iter_mut().for_each(|(ago, ..)| *ago += secs as f32);
         self.wants.iter_mut().for_each(|(ago, _)| *ago += secs as f32);
@@ -152,9 +163,14 @@ impl Estimate {
         self.last = look.at;
         let variance = f64::from(self.variance);
         self.variance = short(variance + forgets(secs, VARIANCE_OVER) * (f64::from(self.surprise) - variance));
-        // Of what was seen before too.
-        if let Some((growth, busy)) = self.flow() {
-            self.learn_service(growth, busy, look.slots, secs, said);
+        let said = self.learn_of_finished(look, secs, said);
+        match self.flow() {
+            _ if look.completed.is_some() && self.learned_from().is_some() => {
+                (self.answers, self.window) = ((0.0, 0.0), None);
+            }
+            // Of what was seen before too.
+            Some((growth, busy)) => self.learn_service(growth, busy, look.slots, secs, said),
+            None => {}
         }
         self.take_in(look);
         if let Some((growth, busy)) = self.flow() {
@@ -186,6 +202,23 @@ impl Estimate {
             |pair: &[(f32, f32, f32)]| f64::from(pair[0].0 - pair[1].0) * f64::from(pair[0].2 + pair[1].2) / 2.0;
         let (growth, busy) = (f64::from(after - before) / span, self.looks.windows(2).map(of_pair).sum::<f64>() / span);
         (0.0 < span && growth.is_finite() && busy.is_finite()).then_some((growth, busy))
+    }
+
+    /// Learns of a counter of finished messages, and returns how long one takes for all that is known without the count's changes.
+    fn learn_of_finished(&mut self, look: &Look, secs: f64, said: Said) -> Said {
+        let before = self.looks.last().map_or(look.in_flight, |&(_, _, in_flight)| f64::from(in_flight));
+        self.finished = match self.finished {
+            Some(finished) => Some(finished.follow(look, before, secs, said)),
+            None => Finished::begin(look, None),
+        };
+        match self.finished.filter(|finished| finished.learned_from().is_some()) {
+            Some(finished) => {
+                let service_secs = finished.service_secs(said);
+                self.service_secs = short(service_secs);
+                Said::Given(service_secs)
+            }
+            None => said,
+        }
     }
 
     fn learn_arrivals(&mut self, arrivals: f64, secs: f64) {
@@ -240,12 +273,12 @@ fn looked(look: &Look) -> (f32, f32, f32) {
 }
 
 /// The share of what is remembered that is forgotten in so long.
-fn forgets(secs: f64, over: f64) -> f64 {
+pub(super) fn forgets(secs: f64, over: f64) -> f64 {
     1.0 - (-secs / over).exp()
 }
 
 /// A number with four digits, which is more than is known of it, and no more than the state needs to hold.
-fn short(number: f64) -> f32 {
+pub(super) fn short(number: f64) -> f32 {
     match number.abs() {
         size if (1e-9..1e30).contains(&size) => {
             let unit = 10_f64.powi(3 - size.log10().floor() as i32);

@@ -17,6 +17,7 @@ const PAGE: usize = 250;
 /// What the group has not been given yet, and what it has not acknowledged. Without a group, the entries that there are.
 pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: Timestamp) -> Result<QueueDepth> {
     let (mut total, mut ages) = (QueueDepth::default(), Vec::new());
+    let mut completed = settings.consumer_group.as_ref().map(|_| 0_u64);
     for key in settings.queues() {
         let Some(group) = &settings.consumer_group else {
             // Streams do not vanish when they are empty, as lists do: one that is not there is an error here.
@@ -42,7 +43,9 @@ pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: T
         }
         total.backlog += waiting;
         total.in_flight = Some(total.in_flight.unwrap_or_default() + group.pending);
+        completed = completed.zip(group.acknowledged).map(|(sum, count)| sum.saturating_add(count));
     }
+    total.completed = completed;
     total.oldest_age_secs = oldest(ages);
     Ok(total)
 }
@@ -55,6 +58,8 @@ struct Group {
     last: String,
     /// Since Redis 7; null where entries between were deleted.
     lag: Option<u64>,
+    /// What it was given and is not pending. Since Redis 7, unless it cannot tell how much it was given.
+    acknowledged: Option<u64>,
 }
 
 async fn read_group(session: &mut Session<'_>, key: &str, name: &str) -> Result<Group> {
@@ -75,9 +80,12 @@ async fn read_group(session: &mut Session<'_>, key: &str, name: &str) -> Result<
         return Err(session.error(ErrorKind::NotFound, cause));
     };
     let missing = |field: &str| session.error(ErrorKind::Missing, format!("XINFO GROUPS of {key:?} has no {field}"));
+    let pending = found.get("pending").and_then(|it| number(it)).ok_or_else(|| missing("pending"))?;
+    let given = found.get("entries-read").and_then(|it| number(it));
     Ok(Group {
         length,
-        pending: found.get("pending").and_then(|it| number(it)).ok_or_else(|| missing("pending"))?,
+        pending,
+        acknowledged: given.and_then(|given| given.checked_sub(pending)),
         last: found.get("last-delivered-id").and_then(|it| text(it)).ok_or_else(|| missing("last-delivered-id"))?,
         lag: found.get("lag").and_then(|it| number(it)),
     })
