@@ -143,7 +143,7 @@ fn switches(input: &mut Numbers<'_>, first: &str, second: &str) {
     let (mut state, mut now) = (State::new(after(noon(), -1_000_000)), 0);
     let ticks = 1 + usize::from(input.byte() % 6);
     let phases: [&Policy; 3] = [&policies[0], &policies[1], &policies[0]];
-    for (tick, policy) in phases.iter().flat_map(|policy| (0..ticks).map(move |tick| (tick, *policy))) {
+    for (tick, policy) in (0..3 * ticks).map(|tick| (tick, phases[tick / ticks])) {
         now += 1 + i64::from(input.byte());
         let at = after(noon(), now);
         let rules = Rules { policies: vec![policy.clone()], ..rules.clone() };
@@ -151,7 +151,7 @@ fn switches(input: &mut Numbers<'_>, first: &str, second: &str) {
         (seen.share, seen.scheduled_for, seen.status.pause) = (None, None, None);
         seen.status.running = if seen.status.running == seen.status.desired { current } else { seen.status.running };
         seen.status.desired = current;
-        if tick == 0 {
+        if tick == ticks {
             check_that_nothing_is_misread(&rules, &seen, &state, at);
         }
         let past = Past::Known(state);
