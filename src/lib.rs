@@ -12,6 +12,8 @@
 #![warn(missing_docs)]
 
 pub mod adapter;
+#[cfg(any(test, fuzzing))]
+mod any;
 #[cfg(feature = "aws")]
 #[cfg_attr(not(feature = "full"), allow(dead_code, reason = "not every adapter needs everything"))]
 mod aws;
@@ -36,6 +38,8 @@ mod looping;
 mod net;
 pub mod notifiers;
 pub mod pace;
+#[cfg(test)]
+mod properties;
 pub mod record;
 #[cfg_attr(
     not(all(feature = "s3", feature = "ssm")),

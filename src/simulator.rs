@@ -14,6 +14,7 @@ mod foresight;
 mod measures;
 mod model;
 mod rivals;
+mod robustness;
 mod view;
 mod workload;
 mod world;
@@ -28,6 +29,7 @@ pub use contender::{Contender, Metrics, Strategy};
 pub use measures::Outcome;
 pub use model::{Model, Service, Shape};
 pub use rivals::{RIVALS, Rival};
+pub use robustness::{TRIALS, Trial};
 pub use workload::{PRESETS, SHAPES, TRACES, Window, Workload};
 
 use controller::Controller;
@@ -89,6 +91,7 @@ fn play_with(
     let mut view = View::new(contender, model, seed);
     let (end, interval) = (workload.duration(), contender.interval_secs.max(0.1));
     let (mut decisions, mut peak, mut before) = (0, world.desired(), (0, 0));
+    let (max, mut runs_to_max, mut needless) = (contender.bounds(model).1, 0, 0);
     loop {
         let now = interval * (decisions + 1) as f64;
         if end < now {
@@ -100,6 +103,11 @@ fn play_with(
         }
         world.advance(now);
         let wanted = controller.decide(&world, view.reading(now), now);
+        if world.desired() < wanted && wanted == max {
+            runs_to_max += 1;
+            let added = u64::from(max - world.desired()) * u64::from(model.per_task);
+            needless += u64::from(world.depth().0 < added);
+        }
         if wanted != world.desired() {
             world.measures.changed(now, world.desired() < wanted);
             world.set_desired(wanted, now);
@@ -109,7 +117,7 @@ fn play_with(
         watch(moment(&world, now, &mut before));
     }
     world.advance(end);
-    Outcome { peak_tasks: peak, decisions, ..conclude(world, end) }
+    Outcome { peak_tasks: peak, decisions, runs_to_max, needless_runs_to_max: needless, ..conclude(world, end) }
 }
 
 fn moment(world: &World<'_>, now: f64, before: &mut (u64, u64)) -> Moment {

@@ -10,12 +10,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::read_json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::simulator::{
-    Contender, Game, Metrics, Model, Moment, PRESETS, Plan, SHAPES, Service, Shape, Strategy, TRACES, Workload,
-    compare, play,
+    Contender, Game, Metrics, Model, Moment, PRESETS, Plan, SHAPES, Service, Shape, Strategy, TRACES, TRIALS, Trial,
+    Workload, compare, play,
 };
 
 /// The service time of a workload from a file, in seconds, where nothing is said.
 const SERVICE_SECS: f64 = 5.0;
+
+/// The policies that are tried on what goes otherwise than expected, where none is named.
+const ON_TRIAL: &[&str] = &["drain_time", "drain_time_told", "keda", "stepscale"];
 
 /// One policy on one workload.
 #[derive(Debug, Args)]
@@ -50,6 +53,10 @@ pub(super) struct Compare {
     /// The workloads: names of built-in ones, `traces`, `shapes`, and CSV files. The four real ones where it is left out.
     #[arg(long, value_delimiter = ',', default_value = "traces")]
     workload: Vec<String>,
+    /// Play what goes otherwise than expected, in place of workloads: slow starts, wrong or missing counts, slow work, poison, bursts. Of
+    /// built-in policies the two of `drain_time`, `keda` and `stepscale` where none is named.
+    #[arg(long, conflicts_with = "workload")]
+    robustness: bool,
     /// How many seeds, of which the table has means and standard deviations.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
@@ -136,17 +143,7 @@ impl Simulate {
 
 impl Compare {
     pub fn run(self) -> Result<String> {
-        let mut games = Vec::new();
-        for name in workloads(&self.workload) {
-            let workload = workload(&name, &self.world)?;
-            let model = self.world.model(&workload)?;
-            let names = match self.policy.is_empty() {
-                true => Contender::names().map(str::to_owned).collect(),
-                false => self.policy.clone(),
-            };
-            let contenders = names.iter().map(|name| self.world.contender(name, &model)).collect::<Result<_>>()?;
-            games.push(Game { workload, model, contenders });
-        }
+        let games = if self.robustness { self.trials()? } else { self.games()? };
         let plan = Plan { games, seeds: (1..=self.seeds).collect() };
         // Hidden where standard error is no terminal.
         let bar = ProgressBar::new(plan.runs() as u64);
@@ -157,8 +154,34 @@ impl Compare {
         match (self.csv, self.json) {
             (true, _) => output::table_as_csv(&rows),
             (_, true) => output::rows_as_json(&rows),
+            _ if self.robustness => Ok(output::trials(&rows)),
             _ => Ok(output::table(&rows)),
         }
+    }
+
+    fn games(&self) -> Result<Vec<Game>> {
+        let all: Vec<_> = Contender::names().collect();
+        let game = |name: String| {
+            let workload = workload(&name, &self.world)?;
+            let model = self.world.model(&workload)?;
+            let contenders = self.contenders(&all, &model)?;
+            Ok(Game { workload, model, contenders })
+        };
+        workloads(&self.workload).into_iter().map(game).collect()
+    }
+
+    fn trials(&self) -> Result<Vec<Game>> {
+        let game = |trial: &Trial| {
+            let model = self.world.model(&trial.workload())?;
+            trial.game(model, |told| self.contenders(ON_TRIAL, told))
+        };
+        TRIALS.iter().map(game).collect()
+    }
+
+    fn contenders(&self, built_in: &[&str], model: &Model) -> Result<Vec<Contender>> {
+        let named = self.policy.iter().map(String::as_str);
+        let names: Vec<_> = if self.policy.is_empty() { built_in.to_vec() } else { named.collect() };
+        names.into_iter().map(|name| self.world.contender(name, model)).collect()
     }
 }
 

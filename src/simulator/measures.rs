@@ -152,6 +152,10 @@ pub struct Outcome {
     pub reversals_per_hour: f64,
     /// The most tasks that were asked for.
     pub peak_tasks: u32,
+    /// How often the count was raised to the upper bound.
+    pub runs_to_max: u64,
+    /// How often so with fewer messages waiting than the added tasks could have taken at once.
+    pub needless_runs_to_max: u64,
     /// Messages that waited longer than promised.
     pub late: u64,
     /// Messages that arrived.

@@ -229,6 +229,40 @@ fn a_small_comparison_is_as_it_was() {
 }
 
 #[test]
+fn drain_time_that_is_told_about_the_work_asks_for_all_tasks_only_where_they_have_something_to_do() {
+    let promised = |model: &Model| Ok(vec![built_in("drain_time_told", model)]);
+    let game = |trial: &Trial| {
+        let service = Service { mean_secs: trial.workload().service_secs, ..Model::default().service };
+        trial.game::<std::convert::Infallible>(Model { service, ..Model::default() }, promised)
+    };
+    // Told four times too much, it asks for four times too many: docs/simulator.md.
+    let trials = TRIALS.iter().filter(|trial| trial.name != "told 4S");
+    let games = trials.map(|trial| game(trial).unwrap_or_else(|never| match never {})).collect();
+    let rows = compare(&Plan { games, seeds: vec![1, 2] }, || {});
+    assert_eq!(rows.len(), TRIALS.len() - 1);
+    for Row { policy, workload, runs } in rows {
+        let needless: Vec<_> = runs.iter().map(|run| run.needless_runs_to_max).collect();
+        assert_eq!(needless, [0, 0], "{policy} on {workload}: {runs:?}");
+    }
+}
+
+#[test]
+fn a_run_to_the_most_tasks_is_needless_where_little_waits() {
+    let (model, workload) = (Model::default(), Workload { service_secs: 5.0, ..constant(2.0, 3600) });
+    let runs = |tasks_per_message: f64| {
+        let policy = serde_json::json!({ "type": "threshold", "scale_out_threshold": 5, "scale_in_threshold": 0, "tasks_per_message": tasks_per_message });
+        let document = serde_json::json!({ "policies": [policy], "bounds": { "min": 1, "max": 30 } });
+        let contender = Contender::from_config("steps", &document).expect("it is valid");
+        let outcome = run(&contender, &workload, &model, 1);
+        (outcome.runs_to_max, outcome.needless_runs_to_max)
+    };
+    let (all, needless) = runs(10.0);
+    assert!(0 < needless && needless <= all, "30 tasks for a few messages: {needless} of {all}");
+    let all = run(&Contender::built_in("keda", &model).expect("it is built in"), &workload, &model, 1).runs_to_max;
+    assert_eq!(all, 0, "300 tasks are not asked for");
+}
+
+#[test]
 fn workloads_are_read_from_csv_and_what_is_wrong_is_named() {
     let read = |text: &str| Workload::from_csv("work.csv", text, 5.0);
     let one = read("arrivals\n3\n0\n5\n").expect("one column");

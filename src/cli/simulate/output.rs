@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::pretty;
 use crate::error::{Error, ErrorKind, Result};
-use crate::simulator::{Moment, Outcome, PRESETS, RIVALS, Row, Spread};
+use crate::simulator::{Moment, Outcome, PRESETS, RIVALS, Row, Spread, TRIALS};
 
 /// About how many lines of a timeline are shown.
 pub(super) const LINES: f64 = 40.0;
@@ -114,6 +114,34 @@ pub(super) fn table(rows: &[Row]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// One table for all trials, a line each: late percent, cost and the most tasks of each policy, and how often those were the upper bound.
+pub(super) fn trials(rows: &[Row]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for part in rows.chunk_by(|one, other| one.workload == other.workload) {
+        if lines.is_empty() {
+            let policies: String = part.iter().map(|row| format!(" {} |", row.policy)).collect();
+            lines.push(format!("| late % / cost x / peak |{policies}"));
+            lines.push(format!("|---|{}", "--:|".repeat(part.len())));
+        }
+        let about = TRIALS.iter().find(|trial| trial.name == part[0].workload).map_or("", |trial| trial.about);
+        let results: String = part.iter().map(|row| format!(" {} |", result(row))).collect();
+        lines.push(format!("| {}: {about} |{results}", part[0].workload));
+    }
+    lines.join("\n")
+}
+
+fn result(row: &Row) -> String {
+    let mean = |number: Number| row.spread(number).mean;
+    let (late, cost) = (mean(|run| run.late_percent), mean(|run| run.cost_ratio));
+    let peak = row.runs.iter().map(|run| run.peak_tasks).max().unwrap_or(0);
+    let needless: u64 = row.runs.iter().map(|run| run.needless_runs_to_max).sum();
+    let word = match needless {
+        0 => String::new(),
+        times => format!(", {times} needless"),
+    };
+    format!("{late:.1} / {cost:.2} / {peak}{word}")
 }
 
 /// Means and standard deviations of all numbers.
