@@ -106,7 +106,7 @@ fn play_with(
         if world.desired() < wanted && wanted == max {
             runs_to_max += 1;
             let added = u64::from(max - world.desired()) * u64::from(model.per_task);
-            needless += u64::from(world.depth().0 < added);
+            needless += u64::from(world.depth().waiting < added);
         }
         if wanted != world.desired() {
             world.measures.changed(now, world.desired() < wanted);
