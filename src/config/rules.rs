@@ -139,12 +139,14 @@ fn sleeps_no_higher_than_it_wakes(tree: &Tree, problems: &mut Problems) {
     }
 }
 
-/// Most policies want the count that is there where nothing is to change: a sum would add it to itself at each tick.
+/// Most policies want the count that is there where nothing is to change: a sum would add it to itself at each tick, and a mean go on
+/// towards what another one wants.
 fn sums_are_of_counts(tree: &Tree, problems: &mut Problems) {
     let policies = tree.value["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
     let is_count = |policy: &Value| policy["type"] == "expression";
-    if tree.value["combine_policies"] == "sum" && !policies.iter().all(is_count) {
-        let remedy = "sum policies of the type expression alone, or the loads of several sources (combine)";
+    let adds_up = matches!(tree.value["combine_policies"].as_str(), Some("sum" | "mean"));
+    if adds_up && !policies.iter().all(is_count) {
+        let remedy = "have policies of the type expression alone, use max or min, or combine the loads of several sources (combine)";
         problems.add(&tree.origin("/combine_policies"), "adds up policies that want what is there already", remedy);
     }
 }

@@ -82,7 +82,7 @@ pub struct Rules {
     #[serde(default)]
     pub combine: Combine,
     /// What becomes of several proposals, whether of several policies or for several loads: the largest (`max`), so that to add tasks comes
-    /// before keeping them and that before removing some, as in Nomad; the smallest (`min`), the `sum`, or the `mean`, rounded up. A policy
+    /// before keeping them and that before removing some, as in Nomad; the smallest (`min`), or, of policies of the type `expression` alone, the `sum` or the `mean`, rounded up. A policy
     /// without a value is left out, and no task is removed then.
     #[serde(default)]
     pub combine_policies: CombinePolicies,

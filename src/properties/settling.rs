@@ -2,7 +2,8 @@
 //!
 //! Of all policies but `drain_time`: the same reading again and again, with as many tasks running as are asked for, leads
 //! to one count within the time that windows, rates, cooldowns and steps take; without alerts, which ask again each time. `drain_time` answers
-//! what its own tasks do to the work, so that its reading cannot stay the same: there what arrives stays.
+//! what its own tasks do to the work, so that its reading cannot stay the same: there what arrives stays, and it is told how long a message takes.
+//! Where it has to guess that, the count is as far from what is needed as the guess.
 
 use super::{after, holds, noon};
 use crate::any::{Numbers, PLAIN, observation, policy_of, rules};
@@ -140,13 +141,14 @@ fn counts(drain: DrainTime, mut plant: Plant, first: u32, hours: u32) -> Vec<u32
 }
 
 #[test]
-fn drain_time_stays_near_what_steady_arrivals_need() {
+fn drain_time_that_knows_a_messages_time_stays_near_what_steady_arrivals_need() {
     holds("drain_time settling", 5, |input| {
         let Policy::DrainTime(drain) = policy_of(&mut Numbers(&[]), "drain_time") else { return };
         let service = 0.5 + f64::from(input.byte()) / 8.0;
         let promise = 30 + 10 * u32::from(input.byte() % 60);
         let arrivals = (1.0 + input.count() as f64 % 4_000.0) / service / 10.0;
-        let drain = DrainTime { target_wait_secs: promise, lead_secs: 60, hold_secs: 60, headroom: 0.4, ..drain };
+        let (target_wait_secs, service_secs) = (promise, Some(service));
+        let drain = DrainTime { target_wait_secs, service_secs, lead_secs: 60, hold_secs: 60, headroom: 0.4, ..drain };
         let plant = Plant { arrivals, service, waiting: 0.0, running: 0, coming: Vec::new() };
         let needs = arrivals * service;
         let first = 1 + (needs * 2.0 * input.part()) as u32;

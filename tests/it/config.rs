@@ -131,7 +131,7 @@ fn a_promise_alone_is_a_whole_policy() {
     assert_eq!((rules.scale_in_cooldown_secs, rules.min_remaining_fraction), (90, 0.5));
     let two_policies = minimal_and(&[("TARGET_WAIT_SECS", "30"), ("SCALE_UP_THRESHOLD", "5")]);
     let refused = load_with(&two_policies, json!(null)).map(|_| ()).expect_err("there are two policies");
-    assert_eq!((refused.0.len(), refused.0[0].origin.as_str()), (1, "SCALE_UP_THRESHOLD"), "{refused:?}");
+    assert_eq!((refused.0.len(), refused.0[0].path.as_str()), (1, "SCALE_UP_THRESHOLD"), "{refused:?}");
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn the_full_form_says_every_problem_with_its_place() {
             ("config.services[0].bounds.max", "event"),
             ("config.services[0].min_remaining_fraction", "event"),
             ("config.services[0].policies[0].scale_out_threshold", "event"),
-            ("config.services[0].policies[1].type", "event"),
+            ("config.services[0].policies[1].desired", "event"),
             ("config.services[0].policies[2].type", "event"),
             ("config.services[0].scale_in_cooldown_sec", "event"),
             ("config.services[0].sources[0].colour", "event"),

@@ -154,7 +154,7 @@ prop_compose! {
             first_scale_in_after_secs: first_in_secs,
             behavior,
             wait_until_settled,
-            combine_policies: [CombinePolicies::Min, CombinePolicies::Mean].get(how).copied().unwrap_or_default(),
+            combine_policies: [CombinePolicies::Min].get(how).copied().unwrap_or_default(),
             scale_out_cooldown_secs: out_secs,
             scale_in_cooldown_secs: in_secs,
             priority_override: [PriorityOverride::Step, PriorityOverride::Always, PriorityOverride::Never][which],

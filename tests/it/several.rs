@@ -196,14 +196,14 @@ fn a_policys_formula_is_checked_with_its_variables() {
 
 #[test]
 fn policies_that_want_what_is_there_are_not_added_up() {
-    let with = |policy: Value| {
+    let with = |policy: Value, how: &str| {
         let expression = json!({ "type": "expression", "desired": "orders" });
-        service(queues(), json!({ "policies": [expression, policy], "combine_policies": "sum" }))
+        service(queues(), json!({ "policies": [expression, policy], "combine_policies": how }))
     };
-    load_with(&[], with(json!({ "type": "expression", "desired": "refunds" })), false).expect("it is valid");
-    let said = refused(with(json!({ "type": "threshold" })));
-    assert!(
-        said.contains("combine_policies (environment CONFIG) adds up policies that want what is there already"),
-        "{said}"
-    );
+    for how in ["sum", "mean"] {
+        load_with(&[], with(json!({ "type": "expression", "desired": "refunds" }), how), false).expect("it is valid");
+        let said = refused(with(json!({ "type": "threshold" }), how));
+        let problem = "combine_policies (CONFIG) adds up policies that want what is there already";
+        assert!(said.contains(problem), "{said}");
+    }
 }
