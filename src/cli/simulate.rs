@@ -18,7 +18,7 @@ use crate::simulator::{
 const SERVICE_SECS: f64 = 5.0;
 
 /// The policies that are tried on what goes otherwise than expected, where none is named.
-const ON_TRIAL: &[&str] = &["drain_time", "drain_time_told", "keda", "stepscale"];
+const ON_TRIAL: &[&str] = &["drain_time", "drain_time_told", "drain_time_counted", "keda", "stepscale"];
 
 /// One policy on one workload.
 #[derive(Debug, Args)]

@@ -66,22 +66,14 @@ pub const RIVALS: &[Rival] = &[
         about: "KEDA's aws-sqs-queue and Kubernetes' HPA with their defaults: 5 messages a task, those in flight counted",
         interval_secs: 15.0,
         metrics: Metrics::Direct,
-        rules: |_| {
-            json!({
-                "policies": [{ "type": "target", "target": 5 }],
-                "load": "combined",
-                "behavior": {
-                    "scale_out": { "policies": [
-                        { "type": "percent", "value": 100, "period_secs": 15 },
-                        { "type": "tasks", "value": 4, "period_secs": 15 },
-                    ] },
-                    "scale_in": {
-                        "stabilization_window_secs": 300,
-                        "policies": [{ "type": "percent", "value": 100, "period_secs": 15 }],
-                    },
-                },
-            })
-        },
+        rules: keda,
+    },
+    Rival {
+        name: "keda_cached",
+        about: "the same with useCachedMetrics: two decisions of the HPA go by one reading",
+        interval_secs: 15.0,
+        metrics: Metrics::Polled,
+        rules: keda,
     },
     Rival {
         name: "stepscale",
@@ -182,6 +174,23 @@ pub const RIVALS: &[Rival] = &[
         rules: |_| json!({ "policies": [{ "type": "one_by_one", "target_load": 50 }] }),
     },
 ];
+
+fn keda(_: &Model) -> Value {
+    json!({
+        "policies": [{ "type": "target", "target": 5 }],
+        "load": "combined",
+        "behavior": {
+            "scale_out": { "policies": [
+                { "type": "percent", "value": 100, "period_secs": 15 },
+                { "type": "tasks", "value": 4, "period_secs": 15 },
+            ] },
+            "scale_in": {
+                "stabilization_window_secs": 300,
+                "policies": [{ "type": "percent", "value": 100, "period_secs": 15 }],
+            },
+        },
+    })
+}
 
 impl Rival {
     /// It as a contender, without those of our guards that it has not.

@@ -14,6 +14,9 @@ use super::world::Depth;
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
 const MINUTE: f64 = 60.0;
 
+/// How often KEDA asks where it keeps what it was told (`pollingInterval`, `useCachedMetrics`).
+const POLL: f64 = 30.0;
+
 /// What was read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
@@ -40,6 +43,9 @@ pub(super) struct View {
     looks: VecDeque<Look>,
     chance: Pcg64,
     completed: u64,
+    /// How many polls there were, and what the last one found.
+    polled: u64,
+    held: Option<Reading>,
 }
 
 impl View {
@@ -47,7 +53,8 @@ impl View {
         let (metrics, interval) = (contender.metrics, contender.interval_secs.max(0.1));
         let noise = Normal::new(1.0, model.metric_noise.max(0.0)).expect("it is finite");
         let (age, chance) = (model.metric_age_secs.max(0.0), stream(seed, Stream::Metrics));
-        Self { metrics, age, noise, interval, planned: 0, looks: VecDeque::new(), chance, completed: 0 }
+        let (looks, planned, completed, polled, held) = (VecDeque::new(), 0, 0, 0, None);
+        Self { metrics, age, noise, interval, planned, looks, chance, completed, polled, held }
     }
 
     /// When to look next, if that is up to a moment.
@@ -72,14 +79,18 @@ impl View {
             let at = match self.metrics {
                 Metrics::CloudWatch if until < MINUTE * number => return,
                 Metrics::CloudWatch => MINUTE * number,
-                Metrics::Direct | Metrics::Counted if until + self.age < self.interval * number => return,
-                Metrics::Direct | Metrics::Counted => {
-                    (self.interval * number - self.age * self.chance.random::<f64>()).max(0.0)
-                }
+                _ if until + self.age < self.asked_at(self.planned) => return,
+                _ => (self.asked_at(self.planned) - self.age * self.chance.random::<f64>()).max(0.0),
             };
             self.looks.push_back(Look { at, found: None });
             self.planned += 1;
         }
+    }
+
+    /// When the queue itself is asked for a look, the first with 0.
+    fn asked_at(&self, look: u64) -> f64 {
+        let every = if self.metrics == Metrics::Polled { POLL } else { self.interval };
+        self.interval + every * look as f64
     }
 
     /// What is read at a tick.
@@ -92,6 +103,15 @@ impl View {
                 let (backlog, in_flight) = (self.blur(waiting), self.blur(in_flight));
                 // The queue does not say how old its counts are.
                 Some(Reading { at: now, backlog, in_flight, completed: self.completed })
+            }
+            Metrics::Polled => {
+                if self.asked_at(self.polled) <= now {
+                    self.polled += 1;
+                    let Depth { waiting, in_flight, completed } = self.looks.pop_front()?.found?;
+                    let (backlog, in_flight) = (self.blur(waiting), self.blur(in_flight));
+                    self.held = Some(Reading { at: now, backlog, in_flight, completed });
+                }
+                self.held.map(|held| Reading { at: now, ..held })
             }
             Metrics::CloudWatch => {
                 while self.looks.get(1).is_some_and(|next| next.at + MINUTE <= now) {
