@@ -21,7 +21,7 @@ pub(super) fn rules(tree: &Tree, deployment: &Deployment, problems: &mut Problem
     schedule_fits(tree, bounds, deployment, problems);
     fallback_has_its_count(tree, problems);
     sleeps_no_higher_than_it_wakes(tree, problems);
-    sums_are_of_counts(tree, problems);
+    policies_can_be_combined(tree, problems);
     forecast_has_a_demand(tree, problems);
     let mut document = tree.value.clone();
     document.as_object_mut()?.retain(|key, _| !matches!(key.as_str(), "name" | "target" | "sources"));
@@ -140,15 +140,22 @@ fn sleeps_no_higher_than_it_wakes(tree: &Tree, problems: &mut Problems) {
 }
 
 /// Most policies want the count that is there where nothing is to change: a sum would add it to itself at each tick, and a mean go on
-/// towards what another one wants.
-fn sums_are_of_counts(tree: &Tree, problems: &mut Problems) {
+/// towards what another one wants. What an alert wants counts in one tick: as the least, it would hold the others back in that tick alone.
+fn policies_can_be_combined(tree: &Tree, problems: &mut Problems) {
     let policies = tree.value["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
     let is_count = |policy: &Value| policy["type"] == "expression";
-    let adds_up = matches!(tree.value["combine_policies"].as_str(), Some("sum" | "mean"));
-    if adds_up && !policies.iter().all(is_count) {
-        let remedy = "have policies of the type expression alone, use max or min, or combine the loads of several sources (combine)";
-        problems.add(&tree.origin("/combine_policies"), "adds up policies that want what is there already", remedy);
-    }
+    let is_alert = |policy: &Value| policy["type"] == "alert_step";
+    let (problem, remedy) = match tree.value["combine_policies"].as_str() {
+        Some("sum" | "mean") if !policies.iter().all(is_count) => (
+            "adds up policies that want what is there already",
+            "have policies of the type expression alone, use max or min, or combine the loads of several sources (combine)",
+        ),
+        Some("min") if policies.iter().any(is_alert) => {
+            ("is the least of what an alert and others want, and an alert counts in one tick alone", "use max")
+        }
+        _ => return,
+    };
+    problems.add(&tree.origin("/combine_policies"), problem, remedy);
 }
 
 /// What most policies want goes by the count that is there, so that a forecast of it would expect what it asked for itself.

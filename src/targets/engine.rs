@@ -129,6 +129,7 @@ pub(super) struct Engine {
 pub(super) struct Answer {
     pub status: u16,
     /// Whether an engine says this, which tells its version, and not something that stands before it.
+    #[cfg_attr(not(feature = "docker"), allow(dead_code, reason = "Swarm takes any answer for the engine's"))]
     pub is_engines: bool,
     pub body: Vec<u8>,
 }

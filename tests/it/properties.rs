@@ -145,6 +145,8 @@ prop_compose! {
         behavior in prop_oneof![3 => Just(Default::default()), 1 => any_behavior()],
         (wait_until_settled, how) in (prop::bool::weighted(0.1), 0..6_usize),
     ) -> Rules {
+        // An alert counts in one tick alone, so that a least with it is refused.
+        let least = how == 0 && !policies.iter().any(|policy| matches!(policy, Policy::AlertStep(_)));
         Rules {
             confirm_zero: ConfirmZero { readings, secs: zero_secs },
             in_flight_per_task: per_task,
@@ -154,7 +156,7 @@ prop_compose! {
             first_scale_in_after_secs: first_in_secs,
             behavior,
             wait_until_settled,
-            combine_policies: [CombinePolicies::Min].get(how).copied().unwrap_or_default(),
+            combine_policies: if least { CombinePolicies::Min } else { CombinePolicies::Max },
             scale_out_cooldown_secs: out_secs,
             scale_in_cooldown_secs: in_secs,
             priority_override: [PriorityOverride::Step, PriorityOverride::Always, PriorityOverride::Never][which],
@@ -512,10 +514,12 @@ proptest! {
     }
 }
 
-/// Policies that remember what they read.
+/// Policies that remember what they read, but `drain_time`: it keeps a count that it finds for minutes from its first look on, whatever
+/// that look could read.
 fn any_remembering() -> impl Strategy<Value = Policy> {
     let with_integral = (any_pid(), prop_oneof![Just(0.0), 0.0..0.5_f64]).prop_map(|(pid, k_i)| Pid { k_i, ..pid });
-    prop_oneof![any_streak().prop_map(Policy::Streak), with_integral.prop_map(Policy::Pid), any_policy()]
+    let others = any_policy().prop_filter("of others", |policy| !matches!(policy, Policy::DrainTime(_)));
+    prop_oneof![any_streak().prop_map(Policy::Streak), with_integral.prop_map(Policy::Pid), others]
 }
 
 proptest! {

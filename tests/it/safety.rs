@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate::core::{
-    Amount, Answer, Behavior, Breaker, ConfirmZero, Fallback, Held, Observation, Past, Pause, PriorityOverride,
+    Amount, Answer, Behavior, Breaker, ConfirmZero, Fallback, Held, Observation, Past, Pause, Policy, PriorityOverride,
     Protected, QueueDepth, Reading, Reason, Rules, Sample, State, decide,
 };
 use tidegate::error::ErrorKind;
@@ -165,6 +165,8 @@ proptest! {
         running in 0..100_u32,
         paces in vec(5.0..120.0_f64, 40..120),
     ) {
+        // Quick messages need few tasks, so that drain_time may give up those that do not arrive and ask for others later.
+        prop_assume!(!rules.policies.iter().any(|policy| matches!(policy, Policy::DrainTime(_))));
         let rules = Rules { breaker: Breaker { stuck_secs, probe_secs }, priority_override: PriorityOverride::Always, ..rules };
         let rules = Rules { bounds: tidegate::core::Bounds { min: 0, max: u32::MAX }, ..rules };
         let (mut world, mut past, mut at) = (seen(2 * running + 10, vec![waiting("queue", 100_000)]), crate::support::rested(), 0.0);

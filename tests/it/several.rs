@@ -206,4 +206,7 @@ fn policies_that_want_what_is_there_are_not_added_up() {
         let problem = "combine_policies (CONFIG) adds up policies that want what is there already";
         assert!(said.contains(problem), "{said}");
     }
+    load_with(&[], with(json!({ "type": "threshold" }), "min"), false).expect("it is valid");
+    let said = refused(with(json!({ "type": "alert_step" }), "min"));
+    assert!(said.contains("combine_policies (CONFIG) is the least of what an alert and others want"), "{said}");
 }
