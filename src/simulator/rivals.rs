@@ -24,42 +24,21 @@ pub const RIVALS: &[Rival] = &[
         about: "our drain_time, told the promise and nothing else",
         interval_secs: 15.0,
         metrics: Metrics::Direct,
-        rules: |model| {
-            let wait = model.promise_secs.round().max(1.0) as u32;
-            json!({
-                "policies": [{ "type": "drain_time", "target_wait_secs": wait }],
-                "in_flight_per_task": model.per_task,
-                "confirm_zero": { "readings": 2, "secs": 45 },
-            })
-        },
+        rules: |model| drain_time(model, None),
     },
     Rival {
         name: "drain_time_told",
         about: "our drain_time, told how long a message takes as well",
         interval_secs: 15.0,
         metrics: Metrics::Direct,
-        rules: |model| {
-            let wait = model.promise_secs.round().max(1.0) as u32;
-            json!({
-                "policies": [{ "type": "drain_time", "target_wait_secs": wait, "service_secs": model.service.mean_secs }],
-                "in_flight_per_task": model.per_task,
-                "confirm_zero": { "readings": 2, "secs": 45 },
-            })
-        },
+        rules: |model| drain_time(model, Some(model.service.mean_secs)),
     },
     Rival {
         name: "drain_time_counted",
         about: "our drain_time, told the promise, of a queue that counts what was finished",
         interval_secs: 15.0,
         metrics: Metrics::Counted,
-        rules: |model| {
-            let wait = model.promise_secs.round().max(1.0) as u32;
-            json!({
-                "policies": [{ "type": "drain_time", "target_wait_secs": wait }],
-                "in_flight_per_task": model.per_task,
-                "confirm_zero": { "readings": 2, "secs": 45 },
-            })
-        },
+        rules: |model| drain_time(model, None),
     },
     Rival {
         name: "keda",
@@ -174,6 +153,15 @@ pub const RIVALS: &[Rival] = &[
         rules: |_| json!({ "policies": [{ "type": "one_by_one", "target_load": 50 }] }),
     },
 ];
+
+fn drain_time(model: &Model, service_secs: Option<f64>) -> Value {
+    let wait = model.promise_secs.round().max(1.0) as u32;
+    json!({
+        "policies": [{ "type": "drain_time", "target_wait_secs": wait, "service_secs": service_secs }],
+        "in_flight_per_task": model.per_task,
+        "confirm_zero": { "readings": 2, "secs": 45 },
+    })
+}
 
 fn keda(_: &Model) -> Value {
     json!({

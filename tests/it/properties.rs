@@ -514,12 +514,10 @@ proptest! {
     }
 }
 
-/// Policies that remember what they read, but `drain_time`: it keeps a count that it finds for minutes from its first look on, whatever
-/// that look could read.
+/// Policies that remember what they read.
 fn any_remembering() -> impl Strategy<Value = Policy> {
     let with_integral = (any_pid(), prop_oneof![Just(0.0), 0.0..0.5_f64]).prop_map(|(pid, k_i)| Pid { k_i, ..pid });
-    let others = any_policy().prop_filter("of others", |policy| !matches!(policy, Policy::DrainTime(_)));
-    prop_oneof![any_streak().prop_map(Policy::Streak), with_integral.prop_map(Policy::Pid), others]
+    prop_oneof![any_streak().prop_map(Policy::Streak), with_integral.prop_map(Policy::Pid), any_policy()]
 }
 
 proptest! {

@@ -158,7 +158,9 @@ impl DrainTime {
             predicted_backlog: shown(backlog),
             needs,
         };
-        (Proposal { wants, because }, Some(Memory::Estimate(estimate)))
+        // A look at some of the work is not the first one.
+        let is_begun = work.part == Part::Whole || memory.is_some();
+        (Proposal { wants, because }, is_begun.then_some(Memory::Estimate(estimate)))
     }
 
     /// How long a message takes: where the configuration does not say it, a quarter of the promise.
