@@ -101,17 +101,19 @@ async fn until(settings: Value, expected: impl Fn(&QueueDepth) -> bool) -> Queue
 #[tokio::test]
 async fn rabbitmq_counts_what_waits_and_by_http_what_is_in_flight() {
     let (_connection, channel) = channel("%2F").await;
-    queue(&channel, "counts", 22).await;
+    // A queue counts what was acknowledged as long as it lives, so that each run takes another.
+    let name = format!("counts-{}", std::process::id());
+    queue(&channel, &name, 22).await;
     for number in 0..7 {
-        let got = channel.basic_get("counts".into(), BasicGetOptions::default()).await.expect("getting");
+        let got = channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await.expect("getting");
         let got = got.expect("a message");
         if number < 2 {
             got.ack(BasicAckOptions::default()).await.expect("acknowledging");
         }
     }
     let ready = QueueDepth { backlog: 15, ..QueueDepth::default() };
-    assert_eq!(depth(by_amqp("counts")).await, ready);
-    let both = until(by_http("counts"), |depth| depth.in_flight == Some(5) && depth.completed == Some(2)).await;
+    assert_eq!(depth(by_amqp(&name)).await, ready);
+    let both = until(by_http(&name), |depth| depth.in_flight == Some(5) && depth.completed == Some(2)).await;
     assert_eq!(both.backlog, 15);
     assert!(both.oldest_age_secs.is_some_and(|age| 7200 < age), "{both:?}");
     assert_eq!(both.delayed, None);
