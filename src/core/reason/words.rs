@@ -105,6 +105,10 @@ impl fmt::Display for Reason {
                     "{running} tasks run, other than are asked for, for {for_secs} s, which is not waited for any longer"
                 )
             }
+            // A cooldown is over after its last second, not with it.
+            Self::InCooldown { direction, wanted, remaining_secs: 0 } => {
+                write!(f, "{direction} to {wanted} waits for the last moment of its cooldown")
+            }
             Self::InCooldown { direction, wanted, remaining_secs } => {
                 write!(f, "{direction} to {wanted} waits {remaining_secs} s for its cooldown")
             }
