@@ -155,6 +155,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn microscaling_serves_one_after_the_other_and_takes_of_lower_priorities() {
+        let as_microscaling = |mut config: Config| {
+            let budgets = config.services.iter_mut().filter_map(|service| service.rules.budget.as_mut());
+            budgets.for_each(|budget| budget.sharing = Sharing::Microscaling);
+            config
+        };
+        let world = World::new("microscaling-budget", &[("a", 1), ("b", 1), ("c", 1)]);
+        world.rest().await;
+        wait(&world, &[("a", 100), ("b", 2), ("c", 100)]);
+        let config_of_all = as_microscaling(config(&world, 12.0, &[]));
+        // All that is free is the first one's, where a fair share would be 5, 2 and 5.
+        assert_eq!(counts(&tick(&world, &config_of_all).await.0), [10, 1, 1]);
+        assert_eq!(counts(&tick(&world, &config_of_all).await.0), [10, 1, 1]);
+        let world = World::new("microscaling-priorities", &[("high", 2), ("low", 10)]);
+        world.rest().await;
+        wait(&world, &[("high", 9), ("low", 10)]);
+        let config_of_both = as_microscaling(config(&world, 12.0, &[("low", 2)]));
+        assert_eq!(counts(&tick(&world, &config_of_both).await.0), [2, 3]);
+        assert_eq!(counts(&tick(&world, &config_of_both).await.0), [9, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_higher_priority_gets_what_a_lower_one_has_given_up_and_no_sooner() {
         let world = World::new("stolen-budget", &[("high", 2), ("low", 10)]);
         world.rest().await;
