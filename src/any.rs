@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::core::{
     Alert, Amount, Answer, Behavior, Bounds, Brake, Breaker, Combine, CombinePolicies, Computed, ConfirmZero, Decision,
     Direction, Fallback, Finite, Held, Load, Observation, Past, Pause, PriorityOverride, Protected, QueueDepth,
-    Reading, Rules, Sample, ScaleToZero, Share, TargetStatus, Unreadable,
+    Reading, Rules, Sample, ScaleToZero, Share, Tally, TargetStatus, Unreadable,
 };
 use crate::error::ErrorKind;
 
@@ -262,7 +262,10 @@ pub(crate) fn observation(input: &mut Numbers<'_>, now: Timestamp) -> Observatio
 
 fn sample(input: &mut Numbers<'_>, source: &str, now: Timestamp) -> Sample {
     let taken_at = if input.rarely() { input.time(now) } else { now };
-    let queue = |backlog, in_flight| Amount::Queue(QueueDepth { backlog, in_flight, ..QueueDepth::default() });
+    let (completed, tally) = finished(input, now);
+    let queue = |backlog, in_flight| {
+        Amount::Queue(QueueDepth { backlog, in_flight, completed, tally, ..QueueDepth::default() })
+    };
     let amount = match input.byte() % 8 {
         0..=3 => Some(queue(input.count(), Some(input.count()))),
         4 => Some(queue(input.count(), None)),
@@ -274,6 +277,15 @@ fn sample(input: &mut Numbers<'_>, source: &str, now: Timestamp) -> Sample {
         None => Answer::Unreadable(denied()),
     };
     Sample { source: source.to_owned(), answer }
+}
+
+/// A counter of finished messages, or a tally of some.
+fn finished(input: &mut Numbers<'_>, now: Timestamp) -> (Option<u64>, Option<Tally>) {
+    match input.byte() % 8 {
+        0..=5 => (None, None),
+        6 => (Some(input.count()), None),
+        _ => (None, Some(Tally { messages: input.count(), since: input.time(now), until: input.time(now) })),
+    }
 }
 
 fn computed(input: &mut Numbers<'_>) -> Option<Computed> {

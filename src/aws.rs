@@ -59,24 +59,33 @@ pub(crate) struct Aws {
     #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
     metrics: metrics::Metrics,
     #[cfg(feature = "sqs")]
-    queue_urls: QueueUrls,
+    queue_urls: Known<String>,
+    #[cfg(all(feature = "sqs", feature = "cloudwatch"))]
+    deleted: Known<(i64, f64)>,
     #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
     scaled_alone: ScaledAlone,
 }
 
-/// URLs of queues by name, so that a queue's URL is asked for once in the life of the process.
+/// What was asked for once in the life of the process.
 #[cfg(feature = "sqs")]
-#[derive(Debug, Clone, Default)]
-pub(crate) struct QueueUrls(Arc<Mutex<HashMap<String, String>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Known<T>(Arc<Mutex<HashMap<String, T>>>);
 
 #[cfg(feature = "sqs")]
-impl QueueUrls {
-    pub(crate) fn get(&self, key: &str) -> Option<String> {
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+#[cfg(feature = "sqs")]
+impl<T: Clone> Known<T> {
+    pub(crate) fn get(&self, key: &str) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    pub(crate) fn put(&self, key: String, url: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, url);
+    pub(crate) fn put(&self, key: String, what: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, what);
     }
 }
 
@@ -130,7 +139,9 @@ impl Aws {
             account: Account { sdk: sdk.clone(), known: Arc::new(OnceCell::new_with(account)) },
             sdk,
             #[cfg(feature = "sqs")]
-            queue_urls: QueueUrls::default(),
+            queue_urls: Known::default(),
+            #[cfg(all(feature = "sqs", feature = "cloudwatch"))]
+            deleted: Known::default(),
             #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
             scaled_alone: ScaledAlone::default(),
         }
@@ -157,9 +168,16 @@ impl Aws {
         &self.metrics
     }
 
+    /// URLs of queues by name.
     #[cfg(feature = "sqs")]
-    pub(crate) fn queue_urls(&self) -> &QueueUrls {
+    pub(crate) fn queue_urls(&self) -> &Known<String> {
         &self.queue_urls
+    }
+
+    /// How many messages were deleted of queues, and up to when, in seconds since 1970.
+    #[cfg(all(feature = "sqs", feature = "cloudwatch"))]
+    pub(crate) fn deleted(&self) -> &Known<(i64, f64)> {
+        &self.deleted
     }
 
     #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
@@ -192,7 +210,9 @@ impl Aws {
             account: Account { sdk: sdk.clone(), known: Arc::default() },
             sdk,
             #[cfg(feature = "sqs")]
-            queue_urls: QueueUrls::default(),
+            queue_urls: Known::default(),
+            #[cfg(all(feature = "sqs", feature = "cloudwatch"))]
+            deleted: Known::default(),
             #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
             scaled_alone: ScaledAlone::default(),
         }

@@ -115,7 +115,7 @@ fn has_null(value: &Value) -> bool {
 
 #[test]
 fn any_case_is_decided_within_its_bounds_and_never_in_on_a_gap() {
-    holds("any_case", 520, |input| {
+    holds("any_case", 450, |input| {
         let now = noon();
         let (rules, seen, past) = (rules(input, now), observation(input, now), past(input, now));
         let (decision, state) = decide(&rules, &seen, &past, now);

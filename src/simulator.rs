@@ -12,6 +12,7 @@ mod controller;
 mod fleet;
 mod foresight;
 mod measures;
+mod minutes;
 mod model;
 mod rivals;
 mod robustness;

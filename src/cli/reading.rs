@@ -37,6 +37,9 @@ pub struct SourceReading {
     pub took_ms: u64,
     /// The IAM actions that these settings need.
     pub permissions: BTreeSet<&'static str>,
+    /// What stood in the way of something that is not the amount.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Reads one source once.
@@ -62,6 +65,7 @@ pub async fn read_source(settings: Value, from: &str, vars: Arc<dyn Vars>) -> Re
         amount: found.amount,
         took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         permissions: permissions.into_iter().flat_map(|statement| statement.action).collect(),
+        warnings: found.warnings,
     })
 }
 

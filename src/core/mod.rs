@@ -28,13 +28,13 @@ pub use decision::{Decision, Direction};
 pub use forecast::{Forecast, ForecastMode, History, Season};
 pub use history::{Change, Recommendation, Wanted};
 pub use observation::{
-    Alert, Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, Share,
+    Alert, Amount, Answer, Asked, Computed, Finite, Observation, Protected, QueueDepth, Reading, Sample, Share, Tally,
     TargetStatus, Unreadable,
 };
 pub use policy::{
     AdjustmentType, Alarm, AlertStep, Answered, Band, Because, Course, DrainTime, Estimate, Expression, Finished,
     Level, Loads, Memory, MetricType, OneByOne, POLICIES, Part, Pid, Policy, Proposal, Run, Situation, Step,
-    StepScaling, Streak, Target, Threshold, VARIABLES, Work,
+    StepScaling, Streak, Target, Threshold, VARIABLES, Work, WorkTally,
 };
 pub use reason::Reason;
 pub use rules::{Bounds, Held, Load, Pause, PriorityOverride, Rules};

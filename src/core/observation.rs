@@ -146,6 +146,21 @@ pub struct QueueDepth {
     /// counted anew, and says nothing of the time between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed: Option<u64>,
+    /// What was finished up to a while ago, where metrics tell it that come late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Tally>,
+}
+
+/// Messages that were finished in a time that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tally {
+    /// How many.
+    pub messages: u64,
+    /// From when on. It stays the same over many looks, so that two tallies can be compared.
+    pub since: Timestamp,
+    /// Up to when.
+    pub until: Timestamp,
 }
 
 /// A number that is neither NaN nor infinite nor negative.

@@ -146,7 +146,7 @@ impl Draft {
 
     /// A rehearsal may look on where another autoscaler acts, and so compare the two.
     fn status_to_decide_on(&mut self, tick: &Tick<'_>, mut status: TargetStatus) -> TargetStatus {
-        self.warnings = std::mem::take(&mut status.warnings);
+        self.warnings = [std::mem::take(&mut status.warnings), self.member.warnings.clone()].concat();
         if tick.config.dry_run
             && let Some(by) = status.other_scaler.take()
         {

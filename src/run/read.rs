@@ -9,6 +9,7 @@ use crate::call::together;
 use crate::config::{NamedSource, Service};
 use crate::core::{Answer, Reading, Sample, TargetStatus, Unreadable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sources::Measurement;
 use crate::stores::document::{self, Loaded};
 use crate::stores::{Lease, Store};
 use crate::targets::Target;
@@ -41,6 +42,8 @@ pub(super) struct Member {
     pub status: Result<TargetStatus, Unreadable>,
     /// What the sources said.
     pub samples: Vec<Sample>,
+    /// What they warned of.
+    pub warnings: Vec<String>,
 }
 
 impl Member {
@@ -66,13 +69,13 @@ pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
     };
     for (position, service) in tick.config.services.iter().enumerate() {
         let (id, group) = place(&mut groups, position);
-        let (target, status, samples) = seen.remove(&position).unwrap_or_else(unread);
+        let (target, status, (samples, warnings)) = seen.remove(&position).unwrap_or_else(unread);
         let mut service = service.clone();
         let status = match &service.unknown {
             Some(why) => Err(why.clone()),
             None => asked::follow(&mut service, status),
         };
-        group.members.push(Member { position, service, id, target, status, samples });
+        group.members.push(Member { position, service, id, target, status, samples, warnings });
     }
     let groups: Vec<_> = groups.into_iter().map(|(group, _)| group).collect();
     if tick.term.is_some() {
@@ -82,7 +85,10 @@ pub(super) async fn everything(tick: &Tick<'_>) -> Vec<Group> {
     groups
 }
 
-type Seen = (Option<Arc<dyn Target>>, Status, Vec<Sample>);
+type Seen = (Option<Arc<dyn Target>>, Status, Sampled);
+
+/// What the sources of a service said, and what they warned of.
+type Sampled = (Vec<Sample>, Vec<String>);
 
 /// Asks targets and sources of the services at these places in the configuration.
 async fn readings(tick: &Tick<'_>, mut positions: Vec<usize>) -> BTreeMap<usize, Seen> {
@@ -104,7 +110,7 @@ async fn readings(tick: &Tick<'_>, mut positions: Vec<usize>) -> BTreeMap<usize,
 /// What is seen of a service on standby: nothing.
 fn unread() -> Seen {
     let detail = "reading status: the service is on standby and was not asked for".to_owned();
-    (None, Err(Unreadable { kind: ErrorKind::Bug, detail }), Vec::new())
+    (None, Err(Unreadable { kind: ErrorKind::Bug, detail }), (Vec::new(), Vec::new()))
 }
 
 type WithIds = (Group, BTreeMap<usize, String>);
@@ -246,20 +252,23 @@ fn each<T>(positions: &[usize], answer: impl Fn() -> T) -> Vec<(usize, T)> {
 }
 
 /// Reads every source of a service.
-async fn samples(tick: &Tick<'_>, service: &Service) -> Vec<Sample> {
+async fn samples(tick: &Tick<'_>, service: &Service) -> Sampled {
     let read = |source: NamedSource| async move {
         let NamedSource { name, section } = source;
         let during = format!("reading source {name:?} of {:?}", service.name);
         let read = async { section.build(tick.shared)?.read().await };
-        let answer = match tick.call.run(&during, read).await {
-            Ok(found) => {
-                Answer::Reading(Reading { taken_at: found.taken_at.unwrap_or(tick.now), amount: found.amount })
+        let (answer, warnings) = match tick.call.run(&during, read).await {
+            Ok(Measurement { amount, taken_at, warnings }) => {
+                (Answer::Reading(Reading { taken_at: taken_at.unwrap_or(tick.now), amount }), warnings)
             }
-            Err(error) => Answer::Unreadable(unreadable(&error)),
+            Err(error) => (Answer::Unreadable(unreadable(&error)), Vec::new()),
         };
-        Sample { source: name, answer }
+        let warnings: Vec<_> = warnings.into_iter().map(|warning| format!("source {name:?}: {warning}")).collect();
+        (Sample { source: name, answer }, warnings)
     };
-    together(service.sources.iter().cloned().map(read)).await
+    let (samples, warnings): (_, Vec<_>) =
+        together(service.sources.iter().cloned().map(read)).await.into_iter().unzip();
+    (samples, warnings.concat())
 }
 
 /// What the core is told of an error.

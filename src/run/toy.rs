@@ -106,7 +106,7 @@ impl Source for Toy {
             return Err(Error::new(ErrorKind::Unavailable, "reading", "the queue is away"));
         }
         let backlog = self.world.inner().backlogs.get(&self.service).copied().unwrap_or(0);
-        Ok(Measurement { amount: Amount::Queue(QueueDepth { backlog, ..QueueDepth::default() }), taken_at: None })
+        Ok(Measurement::from(Amount::Queue(QueueDepth { backlog, ..QueueDepth::default() })))
     }
 }
 

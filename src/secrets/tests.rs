@@ -48,10 +48,10 @@ struct Locked {
 #[async_trait]
 impl Source for Locked {
     async fn read(&self) -> Result<Measurement> {
-        let depth = QueueDepth { backlog: 1, in_flight: None, delayed: None, oldest_age_secs: None, completed: None };
+        let depth = QueueDepth { backlog: 1, in_flight: None, ..QueueDepth::default() };
         let login = |secret: Secret<String>| async move {
             match secret.expose() == "right" {
-                true => Ok(Measurement { amount: Amount::Queue(depth), taken_at: None }),
+                true => Ok(Measurement::from(Amount::Queue(depth))),
                 false => Err(Error::new(ErrorKind::Denied, "reading", "wrong password")),
             }
         };

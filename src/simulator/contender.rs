@@ -36,6 +36,8 @@ pub enum Metrics {
     Direct,
     /// The queue itself, which also counts what was finished.
     Counted,
+    /// The queue itself, and CloudWatch of what was finished: minutes, two of them late.
+    Metered,
     /// The queue itself, asked every 30 s, however often is decided.
     Polled,
     /// CloudWatch: one point a minute, 60 s late.

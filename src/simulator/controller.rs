@@ -12,7 +12,7 @@ use super::workload::Workload;
 use super::world::World;
 use crate::core::{
     Amount, Answer, Combine, Computed, Direction, Observation, Past, Policy, Protected, QueueDepth, Reading, Rules,
-    Sample, State, TargetStatus, Unreadable, decide,
+    Sample, State, Tally, TargetStatus, Unreadable, decide,
 };
 use crate::error::ErrorKind;
 use crate::formula;
@@ -101,9 +101,13 @@ impl<'a> Controller<'a> {
         self.seen.status = TargetStatus { desired: world.desired(), running, pending, ..TargetStatus::default() };
         let reading = reading.filter(|_| !self.workload.unreadable.iter().any(|when| when.contains(now)));
         self.seen.samples[0].answer = match reading {
-            Some(Seen { at, backlog, in_flight, completed }) => {
+            Some(Seen { at, backlog, in_flight, completed, tally }) => {
                 let completed = (self.contender.metrics == Metrics::Counted).then_some(completed);
-                let depth = QueueDepth { backlog, in_flight: Some(in_flight), completed, ..QueueDepth::default() };
+                let of =
+                    |(messages, since, until)| Tally { messages, since: timestamp(since), until: timestamp(until) };
+                let tally = (self.contender.metrics == Metrics::Metered).then(|| of(tally));
+                let depth =
+                    QueueDepth { backlog, in_flight: Some(in_flight), completed, tally, ..QueueDepth::default() };
                 Answer::Reading(Reading { taken_at: timestamp(at), amount: Amount::Queue(depth) })
             }
             None => Answer::Unreadable(unavailable()),

@@ -41,6 +41,13 @@ pub const RIVALS: &[Rival] = &[
         rules: |model| drain_time(model, None),
     },
     Rival {
+        name: "drain_time_metered",
+        about: "our drain_time, told the promise, of an SQS queue whose deleted messages CloudWatch counts",
+        interval_secs: 15.0,
+        metrics: Metrics::Metered,
+        rules: |model| drain_time(model, None),
+    },
+    Rival {
         name: "keda",
         about: "KEDA's aws-sqs-queue and Kubernetes' HPA with their defaults: 5 messages a task, those in flight counted",
         interval_secs: 15.0,

@@ -7,6 +7,7 @@ use rand_distr::{Distribution, Normal};
 use rand_pcg::Pcg64;
 
 use super::contender::{Contender, Metrics};
+use super::minutes::Minutes;
 use super::model::{Model, Stream, stream};
 use super::world::Depth;
 
@@ -25,6 +26,8 @@ pub(super) struct Reading {
     pub backlog: u64,
     pub in_flight: u64,
     pub completed: u64,
+    /// So many up to a while ago, from when and until when.
+    pub tally: (u64, f64, f64),
 }
 
 /// A moment at which the queue is or was looked at, for what is read later.
@@ -46,6 +49,7 @@ pub(super) struct View {
     /// How many polls there were, and what the last one found.
     polled: u64,
     held: Option<Reading>,
+    minutes: Minutes,
 }
 
 impl View {
@@ -54,18 +58,32 @@ impl View {
         let noise = Normal::new(1.0, model.metric_noise.max(0.0)).expect("it is finite");
         let (age, chance) = (model.metric_age_secs.max(0.0), stream(seed, Stream::Metrics));
         let (looks, planned, completed, polled, held) = (VecDeque::new(), 0, 0, 0, None);
-        Self { metrics, age, noise, interval, planned, looks, chance, completed, polled, held }
+        let minutes = Minutes::default();
+        Self { metrics, age, noise, interval, planned, looks, chance, completed, polled, held, minutes }
     }
 
     /// When to look next, if that is up to a moment.
     pub fn next_look(&mut self, until: f64) -> Option<f64> {
         self.plan(until);
-        let next = self.looks.iter().filter(|look| look.found.is_none()).map(|look| look.at);
+        let next = self.open().into_iter().chain(self.minute());
         next.min_by(f64::total_cmp).filter(|at| *at <= until)
+    }
+
+    /// The first of the looks that were not taken yet.
+    fn open(&self) -> Option<f64> {
+        self.looks.iter().filter(|look| look.found.is_none()).map(|look| look.at).min_by(f64::total_cmp)
+    }
+
+    /// When the next minute of the metrics ends, where they are looked at.
+    fn minute(&self) -> Option<f64> {
+        (self.metrics == Metrics::Metered).then(|| self.minutes.next())
     }
 
     /// Notes what is found at the next look.
     pub fn look(&mut self, found: Depth) {
+        if self.minute().is_some_and(|minute| self.open().is_none_or(|look| minute < look)) {
+            return self.minutes.end(found);
+        }
         let open = self.looks.iter_mut().filter(|look| look.found.is_none());
         if let Some(look) = open.min_by(|one, other| one.at.total_cmp(&other.at)) {
             look.found = Some(found);
@@ -96,20 +114,22 @@ impl View {
     /// What is read at a tick.
     pub fn reading(&mut self, now: f64) -> Option<Reading> {
         match self.metrics {
-            Metrics::Direct | Metrics::Counted => {
+            Metrics::Direct | Metrics::Counted | Metrics::Metered => {
                 let Depth { waiting, in_flight, completed } = self.looks.pop_front()?.found?;
                 // Counted, not estimated: however old it is, it does not go back.
                 self.completed = self.completed.max(completed);
                 let (backlog, in_flight) = (self.blur(waiting), self.blur(in_flight));
                 // The queue does not say how old its counts are.
-                Some(Reading { at: now, backlog, in_flight, completed: self.completed })
+                let (completed, tally) = (self.completed, self.minutes.tally(now));
+                Some(Reading { at: now, backlog, in_flight, completed, tally })
             }
             Metrics::Polled => {
                 if self.asked_at(self.polled) <= now {
                     self.polled += 1;
                     let Depth { waiting, in_flight, completed } = self.looks.pop_front()?.found?;
                     let (backlog, in_flight) = (self.blur(waiting), self.blur(in_flight));
-                    self.held = Some(Reading { at: now, backlog, in_flight, completed });
+                    let tally = Default::default();
+                    self.held = Some(Reading { at: now, backlog, in_flight, completed, tally });
                 }
                 self.held.map(|held| Reading { at: now, ..held })
             }
@@ -119,7 +139,8 @@ impl View {
                 }
                 let Look { at, found } = self.looks.front()?;
                 let Depth { waiting, in_flight, completed } = (*found)?;
-                (at + MINUTE <= now).then_some(Reading { at: *at, backlog: waiting, in_flight, completed })
+                let tally = Default::default();
+                (at + MINUTE <= now).then_some(Reading { at: *at, backlog: waiting, in_flight, completed, tally })
             }
         }
     }

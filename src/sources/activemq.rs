@@ -321,12 +321,12 @@ fn depth(during: &str, size: u64, in_flight: u64) -> Result<QueueDepth> {
     let cause = || format!("QueueSize is {size} and InFlightCount {in_flight}, which it should count too");
     let backlog = size.checked_sub(in_flight);
     let backlog = backlog.ok_or_else(|| Error::new(ErrorKind::Malformed, during.to_owned(), cause()))?;
-    Ok(QueueDepth { backlog, in_flight: Some(in_flight), delayed: None, oldest_age_secs: None, completed: None })
+    Ok(QueueDepth { backlog, in_flight: Some(in_flight), ..QueueDepth::default() })
 }
 
 /// The sum of several depths.
 fn summed(depths: impl IntoIterator<Item = QueueDepth>) -> Amount {
-    let mut sum = QueueDepth { backlog: 0, in_flight: Some(0), delayed: None, oldest_age_secs: None, completed: None };
+    let mut sum = QueueDepth { backlog: 0, in_flight: Some(0), ..QueueDepth::default() };
     for depth in depths {
         sum.backlog = sum.backlog.saturating_add(depth.backlog);
         sum.in_flight = sum.in_flight.zip(depth.in_flight).map(|(one, other)| one.saturating_add(other));

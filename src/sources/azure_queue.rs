@@ -180,8 +180,8 @@ impl Source for AzureQueue {
             }
             (None, None, None) => return Err(Error::new(ErrorKind::Config, self.during(), "there is no credential")),
         };
-        let depth = QueueDepth { backlog, in_flight: None, delayed: None, oldest_age_secs: None, completed: None };
-        Ok(Measurement { amount: Amount::Queue(depth), taken_at: None })
+        let depth = QueueDepth { backlog, in_flight: None, ..QueueDepth::default() };
+        Ok(Measurement::from(Amount::Queue(depth)))
     }
 }
 

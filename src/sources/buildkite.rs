@@ -122,7 +122,7 @@ impl Source for Buildkite {
             self.depth(self.http.ask(&self.endpoint, Ask { credential, ..Ask::default() }).await?)
         };
         let depth = self.secrets.with(&self.token, read).await?;
-        Ok(Measurement { amount: Amount::Queue(depth), taken_at: None })
+        Ok(Measurement::from(Amount::Queue(depth)))
     }
 }
 
@@ -155,7 +155,7 @@ impl Buildkite {
             in_flight: count("running")?,
             delayed: count("waiting")?,
             oldest_age_secs: None,
-            completed: None,
+            ..QueueDepth::default()
         })
     }
 }

@@ -298,7 +298,7 @@ impl Source for CloudWatch {
         let window = window.of(&self.region, account_id.as_deref());
         let during = format!("reading {}", self.settings.title());
         let (value, taken_at) = measure(&self.metrics, &window, self.ask.clone(), *missing, &during).await?;
-        Ok(Measurement { amount: Amount::Gauge { value }, taken_at })
+        Ok(Measurement::from(Amount::Gauge { value }).taken(taken_at))
     }
 }
 

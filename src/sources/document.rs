@@ -99,7 +99,7 @@ impl Wanted {
 
     /// The same on this thread.
     pub fn measure(&self, document: &Value) -> Result<Measurement> {
-        Ok(Measurement { amount: self.amount(document)?, taken_at: self.time(document)? })
+        Ok(Measurement::from(self.amount(document)?).taken(self.time(document)?))
     }
 
     /// The time at which the numbers were taken, where the document says it.
@@ -124,6 +124,7 @@ impl Wanted {
             delayed: fields.delayed.as_ref().map(count).transpose()?,
             oldest_age_secs: fields.oldest_age_secs.as_ref().map(age).transpose()?,
             completed: fields.completed.as_ref().map(count).transpose()?,
+            tally: None,
         }))
     }
 
@@ -269,6 +270,7 @@ mod tests {
             delayed: None,
             oldest_age_secs: Some(12),
             completed: Some(90),
+            ..QueueDepth::default()
         };
         assert_eq!(read(fields, &document).expect("all are there"), Amount::Queue(depth));
         let spike = read(json!({ "fields": { "backlog": "/spike" } }), &document).expect("it is a number");

@@ -218,7 +218,7 @@ impl Entry for Job {
 impl Source for GithubActions {
     async fn read(&self) -> Result<Measurement> {
         let depth = self.secrets.with(&self.settings.token, |token| self.depth(Credential::Bearer(token))).await?;
-        Ok(Measurement { amount: Amount::Queue(depth), taken_at: None })
+        Ok(Measurement::from(Amount::Queue(depth)))
     }
 }
 
@@ -238,7 +238,7 @@ impl GithubActions {
             jobs.iter().flat_map(BTreeMap::values).filter(ours).count() as u64
         };
         let (backlog, in_flight) = (count(Status::Queued), Some(count(Status::InProgress)));
-        Ok(QueueDepth { backlog, in_flight, delayed: None, oldest_age_secs: None, completed: None })
+        Ok(QueueDepth { backlog, in_flight, ..QueueDepth::default() })
     }
 }
 

@@ -205,7 +205,7 @@ impl Settings {
             Number::Connect => self.percentile(recent(), "connect")?,
         };
         let value = Finite::try_from(number).map_err(|cause| fail(ErrorKind::Malformed, cause))?;
-        Ok(Measurement { amount: Amount::Gauge { value }, taken_at: Some(newest) })
+        Ok(Measurement::from(Amount::Gauge { value }).taken(Some(newest)))
     }
 
     fn counts(&self, request: &Request<'_>) -> bool {

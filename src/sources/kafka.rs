@@ -321,7 +321,7 @@ impl Source for Kafka {
             }
             None => self.lag(&servers, None).await?,
         };
-        Ok(Measurement { amount: Amount::Queue(QueueDepth { backlog, ..QueueDepth::default() }), taken_at: None })
+        Ok(Measurement::from(Amount::Queue(QueueDepth { backlog, ..QueueDepth::default() })))
     }
 }
 

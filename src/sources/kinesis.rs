@@ -301,7 +301,7 @@ impl Kinesis {
             false => self.arrivals_per_sec(behind.end, age_secs).await? * age_secs,
         };
         let depth = depth(waiting, Some(age_secs));
-        Ok(Measurement { amount: Amount::Queue(depth), taken_at: behind.ended() })
+        Ok(Measurement::from(Amount::Queue(depth)).taken(behind.ended()))
     }
 
     /// Mean arrivals a second, over the time before `end` in which what is so old has arrived. A minute without arrivals has
@@ -360,7 +360,13 @@ fn arrivals(end: i64, age_secs: f64) -> Window {
 /// The counts of a consumer that is behind.
 fn depth(waiting: f64, oldest_age_secs: Option<f64>) -> QueueDepth {
     let oldest_age_secs = oldest_age_secs.map(|age| age as u64);
-    QueueDepth { backlog: waiting.ceil() as u64, in_flight: None, delayed: None, oldest_age_secs, completed: None }
+    QueueDepth {
+        backlog: waiting.ceil() as u64,
+        in_flight: None,
+        delayed: None,
+        oldest_age_secs,
+        ..QueueDepth::default()
+    }
 }
 
 #[cfg(test)]

@@ -81,12 +81,28 @@ pub trait Source: fmt::Debug + Send + Sync {
 }
 
 /// What a source answered.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
     /// The number or numbers.
     pub amount: Amount,
     /// When the provider took it, where it says so.
     pub taken_at: Option<Timestamp>,
+    /// What stood in the way of something that is not the amount.
+    pub warnings: Vec<String>,
+}
+
+impl From<Amount> for Measurement {
+    /// An amount of which the provider does not say when it was taken.
+    fn from(amount: Amount) -> Self {
+        Self { amount, taken_at: None, warnings: Vec::new() }
+    }
+}
+
+impl Measurement {
+    /// The same, taken when the provider says so.
+    pub(crate) fn taken(self, taken_at: Option<Timestamp>) -> Self {
+        Self { taken_at, ..self }
+    }
 }
 
 /// What must hold for any bytes that a Kafka broker answers.

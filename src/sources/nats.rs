@@ -157,7 +157,7 @@ impl Source for Nats {
         // A consumer of a cluster is missing at some servers, and known elsewhere.
         failures.sort_by_key(|error| error.kind() == ErrorKind::NotFound);
         match (leading.as_slice(), failures.into_iter().next()) {
-            ([only], _) => Ok(*only),
+            ([only], _) => Ok(only.clone()),
             ([], Some(error)) => Err(error),
             _ => {
                 let during = format!("reading consumer {:?}", self.settings.consumer);
@@ -264,12 +264,11 @@ impl Settings {
         let depth = QueueDepth {
             backlog: consumer.num_pending.ok_or_else(|| missing("num_pending"))?,
             in_flight: Some(pending),
-            delayed: None,
-            oldest_age_secs: None,
             // Deliveries that came to an end, by an acknowledgement or without one.
             completed: deliveries.and_then(|deliveries| deliveries.checked_sub(pending)),
+            ..QueueDepth::default()
         };
-        Ok(Measurement { amount: Amount::Queue(depth), taken_at: jsz.now })
+        Ok(Measurement::from(Amount::Queue(depth)).taken(jsz.now))
     }
 
     /// The consumer in an answer. An account that is not known is answered with all others.

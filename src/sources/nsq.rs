@@ -191,7 +191,7 @@ impl Source for Nsq {
             let during = format!("reading channel {:?} of topic {:?}", self.settings.channel, self.settings.topic);
             Error::new(kind, during, cause)
         })?;
-        Ok(Measurement { amount: Amount::Queue(depth), taken_at: None })
+        Ok(Measurement::from(Amount::Queue(depth)))
     }
 }
 
@@ -350,8 +350,8 @@ impl Settings {
             backlog: sum(&mut { waiting }, "depth")?,
             in_flight: Some(sum(&mut ours().map(|channel| channel.in_flight_count), "in_flight_count")?),
             delayed: Some(sum(&mut ours().map(|channel| channel.deferred_count), "deferred_count")?),
-            oldest_age_secs: None,
             completed: ours().map(Channel::finished).sum(),
+            ..QueueDepth::default()
         })
     }
 }

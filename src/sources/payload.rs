@@ -145,12 +145,12 @@ impl Settings {
             }
             (None, Some(backlog)) => {
                 let Self { in_flight, delayed, oldest_age_secs, completed, .. } = *self;
-                Amount::Queue(QueueDepth { backlog, in_flight, delayed, oldest_age_secs, completed })
+                Amount::Queue(QueueDepth { backlog, in_flight, delayed, oldest_age_secs, completed, tally: None })
             }
             (None, None) => wanted.amount(&event)?,
         };
         let given = self.taken_at.as_deref().and_then(|text| text.parse().ok());
-        Ok(Measurement { amount, taken_at: given.or(wanted.time(&event)?) })
+        Ok(Measurement::from(amount).taken(given.or(wanted.time(&event)?)))
     }
 }
 

@@ -126,7 +126,7 @@ impl Source for RabbitMq {
         };
         let read = |password| self.depths(&server, Login { user: &self.user, password });
         let depths = self.secrets.with(&self.password, read).await?;
-        Ok(Measurement { amount: Amount::Queue(combined(&depths, self.settings.combine)), taken_at: None })
+        Ok(Measurement::from(Amount::Queue(combined(&depths, self.settings.combine))))
     }
 }
 
@@ -175,9 +175,9 @@ fn combined(depths: &[QueueDepth], how: Combine) -> QueueDepth {
     QueueDepth {
         backlog: count(&depths.iter().map(|depth| depth.backlog).collect::<Vec<_>>()),
         in_flight: in_flight.map(|numbers| count(&numbers)),
-        delayed: None,
         oldest_age_secs: ages.and_then(|ages| ages.into_iter().max()),
         completed: completed.map(|numbers| count(&numbers)),
+        ..QueueDepth::default()
     }
 }
 

@@ -362,7 +362,7 @@ impl Source for Redis {
             None => read(None).await?,
             Some(password) => self.secrets.with(password, |password| read(Some(password))).await?,
         };
-        Ok(Measurement { amount: Amount::Queue(depth), taken_at: None })
+        Ok(Measurement::from(Amount::Queue(depth)))
     }
 }
 

@@ -177,7 +177,7 @@ impl Source for ResponseTime {
             }
         }
         let value = self.settings.number(probes)?;
-        Ok(Measurement { amount: Amount::Gauge { value }, taken_at: None })
+        Ok(Measurement::from(Amount::Gauge { value }))
     }
 }
 

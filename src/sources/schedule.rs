@@ -155,7 +155,7 @@ impl Source for Schedule {
         let local = now.to_zoned(self.timezone.clone());
         let open = self.windows.iter().filter(|window| window.is_open(&local)).map(|window| window.value);
         let largest = open.reduce(|one, other| if one < other { other } else { one });
-        Ok(Measurement { amount: Amount::Gauge { value: largest.unwrap_or(self.default) }, taken_at: Some(now) })
+        Ok(Measurement::from(Amount::Gauge { value: largest.unwrap_or(self.default) }).taken(Some(now)))
     }
 }
 

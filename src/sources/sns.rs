@@ -173,7 +173,7 @@ impl Source for Sns {
         let (published, taken_at) = measure(&self.metrics, &window, ask, missing, &during).await?;
         let rate = published.get() * f64::from(per_secs) / f64::from(period_secs);
         let value = Finite::try_from(rate).map_err(|problem| Error::new(ErrorKind::Malformed, during, problem))?;
-        Ok(Measurement { amount: Amount::Gauge { value }, taken_at })
+        Ok(Measurement::from(Amount::Gauge { value }).taken(taken_at))
     }
 }
 

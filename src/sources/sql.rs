@@ -95,7 +95,7 @@ impl<D: Dialect> Source for Sql<D> {
             None => self.rows(Secret::new(String::new())).await?,
         };
         let wrong = |(kind, cause)| self.error(kind, cause);
-        Ok(Measurement { amount: row::amount(&rows).map_err(wrong)?, taken_at: None })
+        Ok(Measurement::from(row::amount(&rows).map_err(wrong)?))
     }
 }
 

@@ -4,6 +4,8 @@
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html>. All three are
 //! approximate, and "may not achieve consistency until at least 1 minute after the producers stop sending messages".
 
+#[cfg(feature = "cloudwatch")]
+mod deleted;
 mod find;
 
 use async_trait::async_trait;
@@ -11,7 +13,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName::{
     self, ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed, ApproximateNumberOfMessagesNotVisible,
 };
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join_all};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,8 +21,8 @@ use serde_json::Value;
 use self::find::{Finder, Found};
 use super::{Measurement, Source};
 use crate::adapter::{Identity, Kind, parse, schema_of};
-use crate::aws::{AnswerLimit, failure};
-use crate::core::{Amount, QueueDepth};
+use crate::aws::{AnswerLimit, Known, failure};
+use crate::core::{Amount, QueueDepth, Tally};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iam::{Place, Statement, is_account, is_region};
 use crate::shared::Shared;
@@ -30,7 +32,7 @@ pub(super) static KIND: Kind<dyn Source> = Kind {
     aliases: &[],
     about: "Amazon SQS: messages that wait, are in flight and are delayed, summed over the queues.",
     renamed: &[("queue_url", "queue")],
-    env: &[("SQS_QUEUE_URL", "queue")],
+    env: &[("SQS_QUEUE_URL", "queue"), ("SQS_COUNT_DELETED", "count_deleted")],
     schema: schema_of::<Settings>,
     check,
     identities,
@@ -69,6 +71,10 @@ struct Settings {
     #[serde(default)]
     #[schemars(with = "String", length(min = 1))]
     region: Option<String>,
+    /// Whether CloudWatch is asked how many messages were deleted, by which `drain_time` learns how long one takes. It is a metric a
+    /// minute for each queue, and needs the action `cloudwatch:GetMetricData`. Where that fails, the reading has a warning.
+    #[serde(default)]
+    count_deleted: bool,
 }
 
 impl Settings {
@@ -163,6 +169,10 @@ fn check(settings: &Value) -> Vec<(String, String)> {
             "set SQS_QUEUE_URL, or queue_config.queue_url in the payload, or queue, prefix or tag of the source";
         problems.push(("names no queue".to_owned(), remedy.to_owned()));
     }
+    if settings.count_deleted && cfg!(not(feature = "cloudwatch")) {
+        let remedy = "build with the feature cloudwatch, or leave count_deleted out";
+        problems.push(("counts deleted messages, for which this build lacks CloudWatch".to_owned(), remedy.to_owned()));
+    }
     if !settings.region.as_deref().is_none_or(is_region) {
         problems.push(("has a region that is none".to_owned(), "give one such as eu-west-1".to_owned()));
         return problems;
@@ -191,6 +201,9 @@ fn permissions(settings: &Value, place: &Place) -> Result<Vec<Statement>> {
     for found in parse::<Settings>(settings)?.found(&place.region) {
         statements.extend(found.permissions(place));
     }
+    if parse::<Settings>(settings)?.count_deleted {
+        statements.push(Statement::allow("ReadMetrics", &["cloudwatch:GetMetricData"], vec!["*".to_owned()]));
+    }
     for queue in parse::<Settings>(settings)?.queues(&place.region) {
         let account = queue.account.as_deref().unwrap_or(&place.account);
         let partition = Place::new(&queue.region, account).partition;
@@ -214,14 +227,24 @@ fn build(settings: &Value, shared: &Shared) -> Result<Box<dyn Source>> {
     let settings = parse::<Settings>(settings)?;
     let queues = settings.queues(&shared.region).into_iter().map(connect).collect();
     let found = settings.found(&shared.region).into_iter().map(|found| found.finder(shared)).collect();
-    Ok(Box::new(Sqs { queues, found, known }))
+    #[cfg(feature = "cloudwatch")]
+    let deleted = settings.count_deleted.then(|| deleted::Deleted::new(shared));
+    Ok(Box::new(Sqs {
+        queues,
+        found,
+        known,
+        #[cfg(feature = "cloudwatch")]
+        deleted,
+    }))
 }
 
 #[derive(Debug)]
 struct Sqs {
     queues: Vec<(Client, Queue)>,
     found: Vec<Finder>,
-    known: crate::aws::QueueUrls,
+    known: Known<String>,
+    #[cfg(feature = "cloudwatch")]
+    deleted: Option<deleted::Deleted>,
 }
 
 #[async_trait]
@@ -235,19 +258,36 @@ impl Source for Sqs {
                 queues.push((client, queue));
             }
         }
-        let depths = try_join_all(queues.iter().map(|(client, queue)| self.depth(client, queue))).await?;
-        let mut sum =
-            QueueDepth { backlog: 0, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None, completed: None };
-        for depth in depths {
+        let depths = try_join_all(queues.iter().map(|(client, queue)| self.depth(client, queue)));
+        let (depths, deleted) = join(depths, self.deleted(&queues)).await;
+        let mut sum = QueueDepth { backlog: 0, in_flight: Some(0), delayed: Some(0), ..QueueDepth::default() };
+        for depth in depths? {
             sum.backlog = sum.backlog.saturating_add(depth.backlog);
             sum.in_flight = sum.in_flight.zip(depth.in_flight).map(|(one, other)| one.saturating_add(other));
             sum.delayed = sum.delayed.zip(depth.delayed).map(|(one, other)| one.saturating_add(other));
         }
-        Ok(Measurement { amount: Amount::Queue(sum), taken_at: None })
+        let (tally, warnings) = match deleted.transpose() {
+            Ok(tally) => (tally, Vec::new()),
+            // How much waits is known all the same.
+            Err(error) => (None, vec![error.to_string()]),
+        };
+        Ok(Measurement { warnings, ..Measurement::from(Amount::Queue(QueueDepth { tally, ..sum })) })
     }
 }
 
 impl Sqs {
+    /// What was deleted, where it is to be counted.
+    #[cfg(feature = "cloudwatch")]
+    async fn deleted(&self, queues: &[(Client, Queue)]) -> Option<Result<Tally>> {
+        let deleted = self.deleted.as_ref()?;
+        Some(deleted.tally(queues.iter().map(|(_, queue)| queue)).await)
+    }
+
+    #[cfg(not(feature = "cloudwatch"))]
+    async fn deleted(&self, _: &[(Client, Queue)]) -> Option<Result<Tally>> {
+        None
+    }
+
     async fn depth(&self, client: &Client, queue: &Queue) -> Result<QueueDepth> {
         let during = || format!("reading depth of queue {:?}", queue.name);
         let url = self.url(client, queue).await?;
@@ -267,7 +307,7 @@ impl Sqs {
             in_flight: Some(number(ApproximateNumberOfMessagesNotVisible)?),
             delayed: Some(number(ApproximateNumberOfMessagesDelayed)?),
             oldest_age_secs: None,
-            completed: None,
+            ..QueueDepth::default()
         })
     }
 

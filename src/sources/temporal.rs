@@ -167,7 +167,7 @@ impl Source for Temporal {
             Some(key) => self.secrets.with(key, |key| self.amount(Some(Credential::Bearer(key)))).await?,
             None => self.amount(None).await?,
         };
-        Ok(Measurement { amount, taken_at: None })
+        Ok(Measurement::from(amount))
     }
 }
 
@@ -187,7 +187,7 @@ impl Temporal {
             in_flight: None,
             delayed: None,
             oldest_age_secs: depths.iter().filter_map(|(_, age)| *age).max(),
-            completed: None,
+            ..QueueDepth::default()
         }))
     }
 

@@ -2,6 +2,7 @@
 
 mod crash;
 mod curve;
+mod deleted;
 mod discovery;
 mod dynamodb;
 mod failures;

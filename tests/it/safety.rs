@@ -13,8 +13,7 @@ use crate::support::{decide_at, noon, noon_plus, seen, unreadable, waiting};
 
 /// A queue with messages waiting and in flight.
 fn queue(backlog: u64, in_flight: u64) -> Sample {
-    let depth =
-        QueueDepth { backlog, in_flight: Some(in_flight), delayed: None, oldest_age_secs: None, completed: None };
+    let depth = QueueDepth { backlog, in_flight: Some(in_flight), ..QueueDepth::default() };
     let answer = Answer::Reading(Reading { taken_at: noon(), amount: Amount::Queue(depth) });
     Sample { source: "queue".to_owned(), answer }
 }

@@ -2,8 +2,8 @@
 
 use super::proposals::Proposed;
 use super::{Amount, Answer, Case, Combine, load_of};
-use crate::core::observation::{Reading, Sample};
-use crate::core::policy::{DrainTime, Part, Policy, Work};
+use crate::core::observation::{QueueDepth, Reading, Sample, Tally};
+use crate::core::policy::{DrainTime, Part, Policy, Work, WorkTally};
 
 impl<'a> Case<'a> {
     /// Asks once about all work: the tasks work on all of it, whatever source it waits in.
@@ -28,6 +28,7 @@ impl<'a> Case<'a> {
             waiting: 0.0,
             in_flight: Some(0.0),
             completed: Some(0.0),
+            tally: None,
             at: self.now,
             part: if self.all_read { Part::Whole } else { Part::Some },
             in_flight_per_task: self.rules.in_flight_per_task,
@@ -40,19 +41,39 @@ impl<'a> Case<'a> {
         for &(source, load) in loads {
             let weight = self.rules.weight(source);
             let reading = self.reading(source);
-            let (waiting, in_flight, completed) = match reading.map(|reading| reading.amount) {
-                Some(Amount::Queue(depth)) => (depth.backlog as f64, depth.in_flight, depth.completed),
-                _ => (load, None, None),
+            let depth = match reading.map(|reading| reading.amount) {
+                Some(Amount::Queue(depth)) => Some(depth),
+                _ => None,
             };
+            let waiting = depth.map_or(load, |depth| depth.backlog as f64);
             let with = |sum: Option<f64>, count: Option<u64>| {
                 sum.zip(count).map(|(sum, count)| (sum + count as f64 * weight).min(f64::MAX))
             };
             work.waiting = (work.waiting + waiting * weight).min(f64::MAX);
-            work.in_flight = with(work.in_flight, in_flight);
-            work.completed = with(work.completed, completed);
+            work.in_flight = with(work.in_flight, depth.and_then(|depth| depth.in_flight));
+            work.completed = with(work.completed, depth.and_then(|depth| depth.completed));
             work.at = reading.map_or(work.at, |reading| work.at.min(reading.taken_at));
         }
+        work.tally = self.tally(loads);
         (!loads.is_empty()).then_some(work)
+    }
+
+    /// What all sources finished, where each has a tally of the same time.
+    fn tally(&self, loads: &[(&str, f64)]) -> Option<WorkTally> {
+        let mut sum: Option<WorkTally> = None;
+        for &(source, _) in loads {
+            let Amount::Queue(QueueDepth { tally: Some(tally), .. }) = self.reading(source)?.amount else {
+                return None;
+            };
+            let Tally { since, until, .. } = tally;
+            let before = sum.unwrap_or(WorkTally { messages: 0.0, since, until });
+            if (before.since, before.until) != (since, until) {
+                return None;
+            }
+            let messages = before.messages + tally.messages as f64 * self.rules.weight(source);
+            sum = Some(WorkTally { messages: messages.min(f64::MAX), ..before });
+        }
+        sum
     }
 
     pub(super) fn reading(&self, source: &str) -> Option<&Reading> {
@@ -99,11 +120,44 @@ mod tests {
         let Past::Known(state) = past else { panic!("no state") };
         match &state.policies["0/work"] {
             Memory::Estimate(estimate) => {
-                let finished = estimate.finished.filter(|finished| 0.0 < finished.done);
+                let finished = estimate.finished.as_ref().filter(|finished| 0.0 < finished.done);
                 (estimate.service_secs.into(), finished.map(|finished| finished.done.into()))
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn tallies_of_the_same_time_are_added_by_weight_and_others_not() {
+        let rules = serde_json::json!({
+            "policies": [{ "type": "drain_time", "target_wait_secs": 60 }], "bounds": { "min": 1, "max": 50 },
+            "weights": { "other": 2.0 },
+        });
+        let rules: Rules = serde_json::from_value(rules).expect("valid rules");
+        let sum = |other: serde_json::Value| {
+            let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_750_000_000);
+            let reading = |tally: serde_json::Value| match tally.is_null() {
+                true => serde_json::json!({ "taken_at": now, "backlog": 0, "in_flight": 5 }),
+                false => serde_json::json!({ "taken_at": now, "backlog": 0, "in_flight": 5, "tally": tally }),
+            };
+            let one =
+                serde_json::json!({ "messages": 7, "since": "2025-06-15T12:00:00Z", "until": "2025-06-15T14:00:00Z" });
+            let seen = serde_json::json!({
+                "samples": [
+                    { "source": "one", "reading": reading(one) }, { "source": "other", "reading": reading(other) },
+                ],
+                "status": { "desired": 4, "running": 4, "pending": 0, "rolling_out": false },
+            });
+            let seen: Observation = serde_json::from_value(seen).expect("an observation");
+            let mut case = crate::core::Case::open(&rules, &seen, &Past::Absent, now);
+            case.let_policies_propose();
+            case.work(&case.loads).expect("something was read").tally.map(|tally| tally.messages)
+        };
+        let of = |since: &str, until: &str| serde_json::json!({ "messages": 10, "since": since, "until": until });
+        assert_eq!(sum(of("2025-06-15T12:00:00Z", "2025-06-15T14:00:00Z")), Some(27.0));
+        assert_eq!(sum(of("2025-06-15T12:00:00Z", "2025-06-15T14:01:00Z")), None);
+        assert_eq!(sum(of("2025-06-15T13:00:00Z", "2025-06-15T14:00:00Z")), None);
+        assert_eq!(sum(serde_json::Value::Null), None);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Work {
     pub in_flight: Option<f64>,
     /// How much was finished since some time in the past, where every source counts it.
     pub completed: Option<f64>,
+    /// What was finished up to a while ago, where every source has a tally of the same time.
+    pub tally: Option<WorkTally>,
     /// When that was so.
     pub at: Timestamp,
     /// Whether all of it was read.
@@ -71,6 +73,17 @@ pub struct Work {
     pub in_flight_per_task: u32,
     /// When tasks were last removed.
     pub last_in: Option<Timestamp>,
+}
+
+/// Messages that were finished in a time that is over, by their sources' weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WorkTally {
+    /// How many.
+    pub messages: f64,
+    /// From when on.
+    pub since: Timestamp,
+    /// Up to when.
+    pub until: Timestamp,
 }
 
 /// How much of the work was read.
@@ -90,6 +103,7 @@ struct Look {
     /// Whether in flight may be what no task works on.
     has_strays: bool,
     completed: Option<f64>,
+    tally: Option<WorkTally>,
     /// Tasks that run and stay.
     running: f64,
     /// Tasks that are asked for and do not run yet.
@@ -99,6 +113,13 @@ struct Look {
     concurrency: f64,
     current: u32,
     at: Timestamp,
+}
+
+impl Look {
+    /// Whether it tells how long messages take.
+    fn tells_service(&self) -> bool {
+        self.completed.is_some() || self.tally.is_some()
+    }
 }
 
 /// Loads beyond this count as this, so that whatever is multiplied stays finite.
@@ -155,6 +176,7 @@ impl DrainTime {
             deviation: shown(estimate.deviation()),
             service_secs: shown(estimate.service_secs()),
             learned_from: estimate.learned_from().map(shown),
+            is_guessed: self.service_secs.is_none() && estimate.learned_from().is_none(),
             predicted_backlog: shown(backlog),
             needs,
         };
@@ -184,12 +206,15 @@ impl DrainTime {
         };
         let has_strays = work.in_flight.is_none_or(|in_flight| waiting <= 0.0 && STRAYS * slots < in_flight);
         let completed = work.in_flight.and(work.completed).map(|count| count.min(LARGEST));
+        let tally = work.in_flight.and(work.tally);
+        let tally = tally.map(|tally| WorkTally { messages: tally.messages.min(LARGEST), ..tally });
         let (stay, coming) = (f64::from(running.min(current)), f64::from(current.saturating_sub(running)));
         Look {
             waiting,
             in_flight,
             has_strays,
             completed,
+            tally,
             running: stay,
             coming,
             slots,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use alert_step::AlertStep;
 pub use band::Band;
 pub use because::Because;
-pub use drain_time::{DrainTime, Estimate, Finished, Part, Work};
+pub use drain_time::{DrainTime, Estimate, Finished, Part, Work, WorkTally};
 pub use expression::{Expression, VARIABLES};
 pub use memory::{Answered, Course, Level, Loads, Memory, Run};
 pub use pid::{OneByOne, Pid};

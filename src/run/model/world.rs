@@ -132,9 +132,8 @@ pub(super) struct Toy;
 impl Source for Toy {
     async fn read(&self) -> Result<Measurement> {
         let backlog = WORLD.with_borrow(|world| world.backlog);
-        let depth =
-            QueueDepth { backlog, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None, completed: None };
-        Ok(Measurement { amount: Amount::Queue(depth), taken_at: None })
+        let depth = QueueDepth { backlog, in_flight: Some(0), delayed: Some(0), ..QueueDepth::default() };
+        Ok(Measurement::from(Amount::Queue(depth)))
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn measurement(
         depths.push(depth);
         oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
     }
-    Ok(Measurement { amount: summed(depths), taken_at: oldest.and_then(|at| Timestamp::from_second(at).ok()) })
+    Ok(Measurement::from(summed(depths)).taken(oldest.and_then(|at| Timestamp::from_second(at).ok())))
 }
 
 fn id(number: usize, instance: usize, metric: &str) -> String {

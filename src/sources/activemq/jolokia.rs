@@ -53,7 +53,7 @@ impl Jolokia<'_> {
         for (queue, answer) in queues.iter().zip(answers) {
             depths.extend(depths_of(queue, answer)?);
         }
-        Ok(Measurement { amount: summed(depths), taken_at })
+        Ok(Measurement::from(summed(depths)).taken(taken_at))
     }
 
     fn mbean(&self, queue: &str) -> String {

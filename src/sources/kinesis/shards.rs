@@ -40,7 +40,7 @@ impl Kinesis {
         let oldest = left.iter().map(|left| left.age_secs).fold(0.0, f64::max);
         let seen = left.iter().filter(|left| left.seen).count() as f64;
         if oldest == 0.0 {
-            return Ok(Measurement { amount: Amount::Queue(depth(seen, Some(0.0))), taken_at: None });
+            return Ok(Measurement::from(Amount::Queue(depth(seen, Some(0.0)))));
         }
         let now = self.clock.now();
         let end = self.window(now, 1).end;
@@ -55,7 +55,7 @@ impl Kinesis {
         };
         let ages: f64 = left.iter().map(|left| left.age_secs).sum();
         let waiting = rate * ages / open.max(1) as f64;
-        Ok(Measurement { amount: Amount::Queue(depth(waiting.max(seen), Some(oldest))), taken_at: None })
+        Ok(Measurement::from(Amount::Queue(depth(waiting.max(seen), Some(oldest)))))
     }
 
     async fn shards(&self) -> Result<Vec<Shard>> {

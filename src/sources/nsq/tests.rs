@@ -51,8 +51,7 @@ fn messages_of_the_channel_and_on_their_way_to_it_are_summed_over_the_nsqd() {
         topic(7, &json!([channel("worker", 340), channel("archive", 1000)])),
         topic(0, &json!([channel("worker", 2)])),
     ];
-    let expected =
-        QueueDepth { backlog: 349, in_flight: Some(24), delayed: Some(6), oldest_age_secs: None, completed: None };
+    let expected = QueueDepth { backlog: 349, in_flight: Some(24), delayed: Some(6), ..QueueDepth::default() };
     assert_eq!(depth(&two), Ok(expected));
     let elsewhere = [topic(7, &json!([channel("archive", 1000)])), topic(0, &json!([channel("worker", 2)]))];
     assert_eq!(depth(&elsewhere).expect("one has it").backlog, 9);
@@ -61,7 +60,7 @@ fn messages_of_the_channel_and_on_their_way_to_it_are_summed_over_the_nsqd() {
 #[test]
 fn a_topic_that_no_channel_was_made_for_keeps_its_messages_itself() {
     let expected =
-        QueueDepth { backlog: 12, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None, completed: Some(0) };
+        QueueDepth { backlog: 12, in_flight: Some(0), delayed: Some(0), completed: Some(0), ..QueueDepth::default() };
     assert_eq!(depth(&[topic(7, &json!([])), topic(5, &json!([]))]), Ok(expected));
 }
 

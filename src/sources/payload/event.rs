@@ -25,7 +25,7 @@ impl Found {
     /// What was found, with the event's own time where nothing else says when that was true.
     pub fn of(found: Result<Measurement>, event: &Value) -> Self {
         match found {
-            Ok(Measurement { amount, taken_at }) => {
+            Ok(Measurement { amount, taken_at, .. }) => {
                 Self::Reading { amount, taken_at: taken_at.or_else(|| time(event)) }
             }
             Err(error) => Self::Nothing { kind: error.kind(), cause: error.to_string() },
@@ -40,7 +40,7 @@ impl Found {
     /// What a source answers.
     pub fn measurement(&self) -> Result<Measurement> {
         match self {
-            Self::Reading { amount, taken_at } => Ok(Measurement { amount: *amount, taken_at: *taken_at }),
+            Self::Reading { amount, taken_at } => Ok(Measurement::from(*amount).taken(*taken_at)),
             Self::Nothing { kind, cause } => Err(Error::new(*kind, "reading the event", cause.clone())),
         }
     }

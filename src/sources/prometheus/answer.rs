@@ -124,7 +124,7 @@ pub(super) fn measurement(
     };
     let value = Finite::try_from(value).map_err(|cause| (ErrorKind::Malformed, cause))?;
     let times = samples.iter().map(Sample::taken_at).collect::<Result<Vec<_>, _>>()?;
-    Ok(Measurement { amount: Amount::Gauge { value }, taken_at: times.into_iter().min() })
+    Ok(Measurement::from(Amount::Gauge { value }).taken(times.into_iter().min()))
 }
 
 /// The samples in an answer's data.

@@ -138,7 +138,7 @@ async fn declared(connection: &Connection, user: &str, vhost: &str, queues: &[St
             in_flight: None,
             delayed: None,
             oldest_age_secs: None,
-            completed: None,
+            ..QueueDepth::default()
         });
     }
     Ok(depths)

@@ -165,6 +165,6 @@ impl Queue {
         let age = now.zip(oldest).map(|(now, oldest)| now.as_second().saturating_sub(oldest));
         let age = age.and_then(|age| u64::try_from(age).ok()).filter(|_| 0 < backlog);
         let completed = self.message_stats.as_ref().and_then(|stats| stats.get("ack")?.as_u64());
-        Ok(QueueDepth { backlog, in_flight: Some(in_flight), delayed: None, oldest_age_secs: age, completed })
+        Ok(QueueDepth { backlog, in_flight: Some(in_flight), oldest_age_secs: age, completed, ..QueueDepth::default() })
     }
 }

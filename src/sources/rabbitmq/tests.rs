@@ -136,7 +136,7 @@ fn what_is_unknown_of_one_queue_is_unknown_of_all() {
         in_flight,
         delayed: None,
         oldest_age_secs,
-        completed: None,
+        ..QueueDepth::default()
     };
     let both = [depth(4, Some(1), Some(10)), depth(7, Some(2), Some(20))];
     assert_eq!(combined(&both, Combine::Sum), depth(11, Some(3), Some(20)));

@@ -68,6 +68,7 @@ pub(super) fn amount(rows: &[Row]) -> Result<Amount, Wrong> {
         delayed: found("delayed").map(count).transpose()?,
         oldest_age_secs: age,
         completed: found("completed").map(count).transpose()?,
+        tally: None,
     }))
 }
 
@@ -124,8 +125,13 @@ mod tests {
 
     #[test]
     fn a_row_is_the_counts_of_a_queue_or_one_number() {
-        let depth =
-            QueueDepth { backlog: 7, in_flight: Some(2), delayed: None, oldest_age_secs: Some(3), completed: Some(8) };
+        let depth = QueueDepth {
+            backlog: 7,
+            in_flight: Some(2),
+            oldest_age_secs: Some(3),
+            completed: Some(8),
+            ..QueueDepth::default()
+        };
         let columns = [
             ("BACKLOG", Cell::Whole(7)),
             ("in_flight", Cell::Real(2.0)),

@@ -100,8 +100,7 @@ async fn activemq_counts_what_waits_apart_from_what_is_in_flight() {
     let queue = &own("counts");
     producer.put(queue, 20).await;
     consumer.take(queue, 5).await;
-    let expected =
-        QueueDepth { backlog: 15, in_flight: Some(5), delayed: None, oldest_age_secs: None, completed: None };
+    let expected = QueueDepth { backlog: 15, in_flight: Some(5), ..QueueDepth::default() };
     let reading = read(settings(queue, json!({}))).await.expect("it is read");
     assert_eq!(reading.amount, Amount::Queue(expected));
     let taken_at = reading.taken_at.expect("Jolokia says when");
@@ -370,8 +369,7 @@ async fn amazon_mqs_metrics_are_read_where_they_are_asked_for_and_nowhere_else()
         read_in(&env, managed("orders", more)).await
     };
     let both = || metrics("Complete", &[(180, 30.0), (120, 20.0), (60, 9.0)], &[(120, 5.0), (60, 1.0)]);
-    let expected =
-        QueueDepth { backlog: 15, in_flight: Some(5), delayed: None, oldest_age_secs: None, completed: None };
+    let expected = QueueDepth { backlog: 15, in_flight: Some(5), ..QueueDepth::default() };
     for more in [json!({ "via": "cloudwatch" }), json!({ "fallback": "cloudwatch" })] {
         let reading = read_of(both(), more.clone()).await.unwrap_or_else(|error| panic!("{more}: {error}"));
         assert_eq!(reading.amount, Amount::Queue(expected), "{more}");

@@ -66,7 +66,7 @@ fn queue(url: &str, queue: &str) -> Value {
 }
 
 fn messages(backlog: u64) -> QueueDepth {
-    QueueDepth { backlog, in_flight: None, delayed: None, oldest_age_secs: None, completed: None }
+    QueueDepth { backlog, in_flight: None, ..QueueDepth::default() }
 }
 
 #[tokio::test]

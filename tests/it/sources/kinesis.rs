@@ -69,8 +69,13 @@ async fn a_stream_has_its_consumers_age_and_what_arrives_in_that_time() {
     if minute(1) == before {
         assert_eq!(reading.taken_at.map(jiff::Timestamp::as_second), Some(before));
     }
-    let expected =
-        QueueDepth { backlog: 600, in_flight: None, delayed: None, oldest_age_secs: Some(300), completed: None };
+    let expected = QueueDepth {
+        backlog: 600,
+        in_flight: None,
+        delayed: None,
+        oldest_age_secs: Some(300),
+        ..QueueDepth::default()
+    };
     assert_eq!(depth(Ok(reading)), expected);
     let arn = format!("arn:aws:kinesis:us-east-1:{}:stream/{}", world.account, world.name);
     assert_eq!(depth(read_at(&world.url(), json!({ "type": "kinesis", "stream": arn })).await), expected);
@@ -97,7 +102,8 @@ async fn a_stream_that_is_read_to_its_end_is_empty() {
     let world = World::ministack(1).await;
     stream(&world, 1).await;
     fall_behind(&world, 0.0).await;
-    let expected = QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: Some(0), completed: None };
+    let expected =
+        QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: Some(0), ..QueueDepth::default() };
     assert_eq!(depth(read_at(&world.url(), settings(&world.name)).await), expected);
 }
 
@@ -202,7 +208,8 @@ async fn a_lease_table_says_where_its_application_is_even_if_nobody_reads() {
     let last = |numbers: &[String]| numbers.last().expect("there are records").clone();
     // At the end of both.
     lease(&world, &[(&shards[0], &last(&first)), (&shards[1], &last(&second))]).await;
-    let expected = QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: Some(0), completed: None };
+    let expected =
+        QueueDepth { backlog: 0, in_flight: None, delayed: None, oldest_age_secs: Some(0), ..QueueDepth::default() };
     assert_eq!(depth(read_at(&world.url(), probing(&world)).await), expected);
     // After the first record of one shard, and not begun in the other.
     lease(&world, &[(&shards[0], &first[0]), (&shards[1], "TRIM_HORIZON")]).await;

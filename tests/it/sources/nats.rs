@@ -174,8 +174,14 @@ async fn fails(settings: Value, kind: ErrorKind, says: &str) {
     assert!(error.to_string().contains(says), "{settings}: {error}");
 }
 
-const TAKEN: QueueDepth =
-    QueueDepth { backlog: 15, in_flight: Some(4), delayed: None, oldest_age_secs: None, completed: Some(1) };
+const TAKEN: QueueDepth = QueueDepth {
+    backlog: 15,
+    in_flight: Some(4),
+    delayed: None,
+    oldest_age_secs: None,
+    completed: Some(1),
+    tally: None,
+};
 
 #[tokio::test]
 async fn a_consumer_is_read_as_what_waits_and_what_it_holds() {

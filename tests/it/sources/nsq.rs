@@ -15,8 +15,14 @@ const OLD_STATS: &str = include_str!("recorded/nsqd-stats-pre1.json");
 const LOOKUP: &str = include_str!("recorded/nsqlookupd-lookup.json");
 const UNKNOWN_TO_LOOKUP: &str = include_str!("recorded/nsqlookupd-lookup-missing.json");
 
-const WORKER: QueueDepth =
-    QueueDepth { backlog: 340, in_flight: Some(12), delayed: Some(3), oldest_age_secs: None, completed: Some(845) };
+const WORKER: QueueDepth = QueueDepth {
+    backlog: 340,
+    in_flight: Some(12),
+    delayed: Some(3),
+    oldest_age_secs: None,
+    completed: Some(845),
+    tally: None,
+};
 
 fn body(recorded: &str) -> Value {
     let recorded: Value = serde_json::from_str(recorded).expect("it is JSON");
@@ -91,6 +97,7 @@ async fn a_channel_is_summed_over_every_nsqd_that_nsqlookupd_names() {
         delayed: Some(6),
         oldest_age_secs: None,
         completed: Some(1690),
+        ..QueueDepth::default()
     };
     assert_eq!(depth(looked_up(&[&lookupd, &twin, &stranger])).await, twice, "each nsqd counts once");
     assert!(lookupd.seen().starts_with("GET /lookup?topic=orders HTTP/1.1"), "{}", lookupd.seen());

@@ -88,8 +88,13 @@ async fn a_table_that_workers_take_from_is_counted() {
     let found = depth(database.settings(json!({}))).await;
     let age = found.oldest_age_secs.expect("it says its age");
     assert!((90..200).contains(&age), "{age}");
-    let counts =
-        QueueDepth { backlog: 4, in_flight: Some(3), delayed: Some(1), oldest_age_secs: Some(age), completed: None };
+    let counts = QueueDepth {
+        backlog: 4,
+        in_flight: Some(3),
+        delayed: Some(1),
+        oldest_age_secs: Some(age),
+        ..QueueDepth::default()
+    };
     assert_eq!(found, counts);
     assert_eq!(gauge(database.settings(json!({ "query": "SELECT count(*) FROM jobs" }))).await, 8.0);
 }
@@ -98,8 +103,7 @@ async fn a_table_that_workers_take_from_is_counted() {
 async fn an_empty_table_is_zero_and_has_no_oldest() {
     let database = Database::create("it_empty").await;
     let found = depth(database.settings(json!({}))).await;
-    let counts =
-        QueueDepth { backlog: 0, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None, completed: None };
+    let counts = QueueDepth { backlog: 0, in_flight: Some(0), delayed: Some(0), ..QueueDepth::default() };
     assert_eq!(found, counts);
 }
 
@@ -324,7 +328,7 @@ async fn every_numeric_type_keeps_its_value() {
         in_flight: Some(2),
         delayed: Some(3),
         oldest_age_secs: None,
-        completed: None,
+        ..QueueDepth::default()
     };
     assert_eq!(found, counts);
 }
@@ -376,8 +380,7 @@ async fn a_read_is_one_connection_that_names_itself_and_is_closed() {
         (current_setting('transaction_read_only') = 'on')::int AS delayed FROM pg_stat_activity \
         WHERE pid = pg_backend_pid()";
     let found = depth(database.settings(json!({ "port": relay.address.port(), "query": own }))).await;
-    let counts =
-        QueueDepth { backlog: 1, in_flight: Some(1), delayed: Some(1), oldest_age_secs: None, completed: None };
+    let counts = QueueDepth { backlog: 1, in_flight: Some(1), delayed: Some(1), ..QueueDepth::default() };
     assert_eq!(found, counts);
     read(database.settings(json!({ "port": relay.address.port(), "query": "SELECT 1 / 0" })))
         .await

@@ -4,6 +4,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::{Value, json};
 use tidegate::error::ErrorKind;
 
+use super::metrics::{minute, put};
 use crate::support::emulator::World;
 use crate::support::http::{HttpServer, Reply};
 use crate::support::servers::{Relay, free_port};
@@ -57,6 +58,31 @@ async fn queues_are_found_by_prefix_and_by_tag_and_added_up() {
         assert_eq!(counts(&world, both).await, sum(5, 2, 1));
         assert_eq!(counts(&world, json!({ "tag": format!("run={}", world.name) })).await, sum(2, 0, 0));
     }
+}
+
+#[tokio::test]
+async fn what_was_deleted_of_all_queues_is_tallied_by_minutes_that_are_over() {
+    let world = World::ministack(1).await;
+    let second = format!("{}-second", world.name);
+    world.sqs.create_queue().queue_name(&second).send().await.expect("a queue can be made");
+    let now = jiff::Timestamp::now().as_second();
+    let until = (now - 120).div_euclid(60) * 60;
+    let since = until.div_euclid(10_800) * 10_800;
+    // Of the minute that is over for less than two, and of those before the last turn of three hours, nothing counts.
+    let values = [(2, 1_000.0), (3, 4.0), (4, 5.0), (9, 6.0), (200, 100.0)];
+    for queue in [&world.name, &second] {
+        put(&world, "AWS/SQS", "NumberOfMessagesDeleted", &[("QueueName", queue)], &values).await;
+    }
+    let counts = counts(&world, json!({ "prefix": world.name, "count_deleted": true })).await;
+    // The minute may have turned since the values were put.
+    if minute(2) == until {
+        let counted = values[1..4].iter().filter(|(ago, _)| since <= minute(*ago));
+        let messages = 2.0 * counted.map(|(_, value)| value).sum::<f64>();
+        let time = |second| jiff::Timestamp::from_second(second).expect("a time");
+        let tally = json!({ "messages": messages as u64, "since": time(since), "until": time(until) });
+        assert_eq!(counts["tally"], tally);
+    }
+    assert_eq!(counts["backlog"], 0);
 }
 
 #[tokio::test]

@@ -52,7 +52,8 @@ async fn temporals_waiting_tasks_are_added_up() {
         ("taskQueueType=TASK_QUEUE_TYPE_ACTIVITY&reportStats=true ", waiting("5", "120.5s")),
     ]))
     .await;
-    let both = QueueDepth { backlog: 12, in_flight: None, delayed: None, oldest_age_secs: Some(120), completed: None };
+    let both =
+        QueueDepth { backlog: 12, in_flight: None, delayed: None, oldest_age_secs: Some(120), ..QueueDepth::default() };
     assert_eq!(depth(queue(&server)).await, both);
     let mut workflows = queue(&server);
     workflows["task_types"] = json!(["workflow"]);

@@ -68,7 +68,7 @@ pub fn rules_with(min: u32, max: u32, threshold: Threshold) -> Rules {
 
 /// A source that was read at noon.
 pub fn waiting(source: &str, backlog: u64) -> Sample {
-    let depth = QueueDepth { backlog, in_flight: Some(0), delayed: Some(0), oldest_age_secs: None, completed: None };
+    let depth = QueueDepth { backlog, in_flight: Some(0), delayed: Some(0), ..QueueDepth::default() };
     Sample {
         source: source.to_owned(),
         answer: Answer::Reading(Reading { taken_at: noon(), amount: Amount::Queue(depth) }),

@@ -154,7 +154,7 @@ impl Estimate {
             return self;
         }
         if GAP < secs {
-            let finished = Finished::begin(look, self.finished);
+            let finished = Finished::begin(look, self.finished.take());
             return Self { answers: self.answers, finished, ..Self::begin(look, self.service_secs()) };
         }
         self.looks.iter_mut().for_each(|(ago, ..)| *ago += secs as f32);
@@ -165,7 +165,7 @@ impl Estimate {
         self.variance = short(variance + forgets(secs, VARIANCE_OVER) * (f64::from(self.surprise) - variance));
         let said = self.learn_of_finished(look, secs, said);
         match self.flow() {
-            _ if look.completed.is_some() && self.learned_from().is_some() => {
+            _ if look.tells_service() && self.learned_from().is_some() => {
                 (self.answers, self.window) = ((0.0, 0.0), None);
             }
             // Of what was seen before too.
@@ -207,11 +207,11 @@ impl Estimate {
     /// Learns of a counter of finished messages, and returns how long one takes for all that is known without the count's changes.
     fn learn_of_finished(&mut self, look: &Look, secs: f64, said: Said) -> Said {
         let before = self.looks.last().map_or(look.in_flight, |&(_, _, in_flight)| f64::from(in_flight));
-        self.finished = match self.finished {
+        self.finished = match self.finished.take() {
             Some(finished) => Some(finished.follow(look, before, secs, said)),
             None => Finished::begin(look, None),
         };
-        match self.finished.filter(|finished| finished.learned_from().is_some()) {
+        match self.finished.as_ref().filter(|finished| finished.learned_from().is_some()) {
             Some(finished) => {
                 let service_secs = finished.service_secs(said);
                 self.service_secs = short(service_secs);

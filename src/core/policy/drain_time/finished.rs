@@ -1,6 +1,9 @@
 //! How long a message takes, by a counter of those that were finished: what is in flight is how many are finished in a second times
 //! how long each takes (Little's law).
 
+mod tally;
+
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +11,7 @@ use super::Look;
 use super::estimate::{Said, forgets, short};
 
 /// What a counter of finished messages has taught of how long one takes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finished {
     /// The counter at the newest look, where it was known.
@@ -23,6 +26,12 @@ pub struct Finished {
     /// How many were finished, the latest counting most.
     #[serde(default)]
     pub done: f32,
+    /// Up to when the newest tally goes of which it knows what was in flight since. `count` is that tally's then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Messages in flight times seconds of whole minutes, at most 15, with the one that is under way last: of those for which there is no tally yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub minutes: Vec<f32>,
 }
 
 /// Over how long what was finished is remembered, in seconds, and not below so many messages.
@@ -46,25 +55,42 @@ const LEAST_BELIEVED: f64 = 0.1;
 impl Finished {
     /// Begins to count, with what was learned before.
     pub(super) fn begin(look: &Look, before: Option<Self>) -> Option<Self> {
-        match (look.completed, before) {
-            (None, None) => None,
-            (count, before) => Some(Self { count, open: 0.0, ..before.unwrap_or_default() }),
+        if before.is_none() && !look.tells_service() {
+            return None;
         }
+        let Self { busy, done, .. } = before.unwrap_or_default();
+        Some(Self { count: look.completed, busy, done, ..Self::default() })
     }
 
     /// Takes in one more look, so many seconds after one with so much in flight.
     pub(super) fn follow(self, look: &Look, before: f64, secs: f64, said: Said) -> Self {
-        let more = match (self.count, look.completed) {
-            // Lower: counted anew. How many were finished in between is not known, and neither is it without a counter.
-            (Some(count), Some(completed)) if count <= completed => completed - count,
-            (_, count) => return Self { count, open: 0.0, ..self },
-        };
         let in_flight = match (before + look.in_flight) / 2.0 {
             // Tasks do not leave so much waiting that they have room for: not all that they work on is shown.
             shown if shown < look.slots / 2.0 && look.slots < look.waiting => look.slots,
             shown => shown,
         };
+        match (look.tally, look.completed) {
+            (Some(tally), _) => self.worked(look, in_flight, secs).tallied(look, tally, said),
+            (None, None) if self.is_tallied() => self.worked(look, in_flight, secs),
+            // What was tallied before is no counter's count.
+            (None, _) if self.is_tallied() => Self { count: look.completed, ..self.forget_tallies() },
+            (None, _) => self.counted(look, in_flight, secs, said),
+        }
+    }
+
+    /// By a counter that is as new as the look.
+    fn counted(self, look: &Look, in_flight: f64, secs: f64, said: Said) -> Self {
+        let more = match (self.count, look.completed) {
+            // Lower: counted anew. How many were finished in between is not known, and neither is it without a counter.
+            (Some(count), Some(completed)) if count <= completed => completed - count,
+            (_, count) => return Self { count, open: 0.0, ..self },
+        };
         let open = f64::from(self.open) + in_flight * secs;
+        Self { count: look.completed, ..self.learn(look, more, (open, in_flight), secs, said) }
+    }
+
+    /// Learns that so many were finished while so much was in flight, in messages times seconds, and of that so many messages now.
+    fn learn(self, look: &Look, more: f64, (open, in_flight): (f64, f64), secs: f64, said: Said) -> Self {
         if more <= 0.0 {
             return Self { open: short(open), ..self };
         }
@@ -75,10 +101,10 @@ impl Finished {
         let rest = if look.has_strays { 0.0 } else { (open - busy).min(REST_SECS * in_flight) };
         let keep = 1.0 - forgets(secs, OVER).min(done / LEAST);
         Self {
-            count: look.completed,
             open: short(rest),
             busy: short(f64::from(self.busy) * keep + busy),
             done: short(f64::from(self.done) * keep + done),
+            ..self
         }
     }
 
@@ -100,7 +126,7 @@ impl Finished {
     /// Whether it is what this wrote.
     pub(super) fn is_sound(&self) -> bool {
         let fits = |number: f32| (0.0..1e30).contains(&number);
-        [self.open, self.busy, self.done].into_iter().all(fits)
+        [self.open, self.busy, self.done].into_iter().chain(self.minutes.iter().copied()).all(fits)
             && self.count.is_none_or(|count| (0.0..1e30).contains(&count))
     }
 }

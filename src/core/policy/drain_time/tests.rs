@@ -4,6 +4,7 @@ use super::*;
 use crate::core::rules::Bounds;
 
 mod counted;
+mod tally;
 
 /// Numbers that look random and are the same each time.
 struct Dice(u64);
@@ -32,7 +33,16 @@ fn at(secs: i64) -> Timestamp {
 }
 
 fn work(waiting: f64, in_flight: Option<f64>, at: Timestamp) -> Work {
-    Work { waiting, in_flight, completed: None, at, part: Part::Whole, in_flight_per_task: 1, last_in: None }
+    Work {
+        waiting,
+        in_flight,
+        completed: None,
+        tally: None,
+        at,
+        part: Part::Whole,
+        in_flight_per_task: 1,
+        last_in: None,
+    }
 }
 
 fn situation(running: u32, current: u32) -> Situation {

@@ -33,7 +33,7 @@ pub(super) async fn sorted(session: &mut Session<'_>, settings: &Settings, now: 
         }
     };
     let in_flight = in_flight(session, settings).await?;
-    Ok(QueueDepth { backlog, in_flight, delayed, oldest_age_secs: None, completed: None })
+    Ok(QueueDepth { backlog, in_flight, delayed, ..QueueDepth::default() })
 }
 
 /// How many members come later, and how many are due.

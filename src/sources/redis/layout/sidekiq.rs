@@ -46,7 +46,7 @@ pub(super) async fn depth(session: &mut Session<'_>, settings: &Settings, now: T
     }
     let in_flight = in_flight(session, prefix, &queues).await?;
     let (backlog, delayed) = (waiting + due.iter().sum::<u64>(), later.map(|later| later.iter().sum()));
-    Ok(QueueDepth { backlog, in_flight, delayed, oldest_age_secs: oldest(ages), completed: None })
+    Ok(QueueDepth { backlog, in_flight, delayed, oldest_age_secs: oldest(ages), ..QueueDepth::default() })
 }
 
 fn sums(some: &[u64], others: &[u64]) -> Vec<u64> {

@@ -154,11 +154,14 @@ fn the_record_says_from_how_many_messages_the_time_was_learned() {
     let policy = promise_only();
     let (secs, completed, memory) = steady(&policy, 2.0, (0, 0), 40, None);
     let learned = |because: Because| match because {
-        Because::Drain { learned_from, .. } => learned_from,
+        Because::Drain { learned_from, is_guessed, .. } => (learned_from, is_guessed),
         other => panic!("{other:?}"),
     };
     let (proposal, _) = ask(&policy, counted(0.0, 10.0, completed + 30, secs + 15), (20, 20), Some(memory));
-    assert!(learned(proposal.because).is_some_and(|count| 100.0 < count), "{proposal:?}");
+    let (messages, is_guessed) = learned(proposal.because);
+    assert!(messages.is_some_and(|count| 100.0 < count) && !is_guessed, "{proposal:?}");
     let (proposal, _) = ask(&policy, work(0.0, Some(10.0), at(0)), (20, 20), None);
-    assert_eq!(learned(proposal.because), None);
+    assert_eq!(learned(proposal.because), (None, true));
+    let (proposal, _) = ask(&sixty(), work(0.0, Some(10.0), at(0)), (20, 20), None);
+    assert_eq!(learned(proposal.because), (None, false));
 }
