@@ -1,6 +1,8 @@
 //! What the AWS adapters share: settings of the clients, the account, and what AWS's errors mean.
 
 mod account;
+#[cfg(any(feature = "sqs", feature = "ecs", feature = "ec2_asg"))]
+mod known;
 #[cfg(any(feature = "cloudwatch", feature = "kinesis"))]
 pub(crate) mod metrics;
 #[cfg(any(feature = "activemq", feature = "rabbitmq"))]
@@ -10,11 +12,7 @@ pub(crate) mod secretsmanager;
 #[cfg(feature = "ssm")]
 pub(crate) mod ssm;
 
-#[cfg(any(feature = "sqs", feature = "ecs", feature = "ec2_asg"))]
-use std::collections::HashMap;
 use std::sync::Arc;
-#[cfg(any(feature = "sqs", feature = "ecs", feature = "ec2_asg"))]
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -33,11 +31,13 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use http_body_util::Limited;
 use tokio::sync::OnceCell;
-#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
-use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 pub(crate) use account::Account;
+#[cfg(feature = "sqs")]
+pub(crate) use known::Known;
+#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
+pub(crate) use known::ScaledAlone;
 
 /// How AWS is to be reached.
 #[derive(Debug, Clone, Copy)]
@@ -64,57 +64,6 @@ pub(crate) struct Aws {
     deleted: Known<(i64, f64)>,
     #[cfg(any(feature = "ecs", feature = "ec2_asg"))]
     scaled_alone: ScaledAlone,
-}
-
-/// What was asked for once in the life of the process.
-#[cfg(feature = "sqs")]
-#[derive(Debug, Clone)]
-pub(crate) struct Known<T>(Arc<Mutex<HashMap<String, T>>>);
-
-#[cfg(feature = "sqs")]
-impl<T> Default for Known<T> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-#[cfg(feature = "sqs")]
-impl<T: Clone> Known<T> {
-    pub(crate) fn get(&self, key: &str) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    pub(crate) fn put(&self, key: String, what: T) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, what);
-    }
-}
-
-/// Services that no other autoscaler was found for, or of which that could not be found out, with what there is to say of
-/// it. Each is asked about once in [`ScaledAlone::HOLDS`], so that a tick of fifty services costs one call in that time.
-#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ScaledAlone(Arc<Mutex<HashMap<String, Asked>>>);
-
-/// When a service was asked about, and what there is to say.
-#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
-type Asked = (Instant, Vec<String>);
-
-#[cfg(any(feature = "ecs", feature = "ec2_asg"))]
-impl ScaledAlone {
-    /// How long an answer holds: 5 minutes, in which an autoscaler that is added is not seen.
-    const HOLDS: Duration = Duration::from_secs(300);
-
-    /// What there is to say of a service, if it was asked about lately.
-    pub(crate) fn get(&self, key: &str) -> Option<Vec<String>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|(asked, _)| asked.elapsed() < Self::HOLDS).map(|(_, warnings)| warnings.clone())
-    }
-
-    pub(crate) fn put(&self, key: String, warnings: Vec<String>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (asked, _)| asked.elapsed() < Self::HOLDS);
-        known.insert(key, (Instant::now(), warnings));
-    }
 }
 
 impl Aws {
