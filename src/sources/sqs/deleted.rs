@@ -26,8 +26,8 @@ const MINUTE: u32 = 60;
 /// How long is counted before the count begins again, in seconds: three hours, of which CloudWatch gives 180 minutes.
 const SINCE_SECS: i64 = 10_800;
 
-/// The reading does not wait longer for what it can do without.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+/// The reading does not wait longer for what it can do without: an attempt that gets no answer, and another one.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Counts what was deleted.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Deleted {
         let (since, until) = counted(self.clock.now());
         let all = try_join_all(queues.map(|queue| self.of(queue, since, until)));
         let during = "reading NumberOfMessagesDeleted";
-        let late = |_| Error::new(ErrorKind::Timeout, during, format!("no answer in {} s", PATIENCE.as_secs_f64()));
+        let late = |_| Error::new(ErrorKind::Timeout, during, format!("no answer in {} s", PATIENCE.as_secs()));
         let messages = timeout(PATIENCE, all).await.map_err(late)??.into_iter().sum::<f64>();
         let time = |second| Timestamp::from_second(second).unwrap_or_default();
         Ok(Tally { messages: messages.round() as u64, since: time(since), until: time(until) })
