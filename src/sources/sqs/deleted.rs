@@ -26,8 +26,8 @@ const MINUTE: u32 = 60;
 /// How long is counted before the count begins again, in seconds: three hours, of which CloudWatch gives 180 minutes.
 const SINCE_SECS: i64 = 10_800;
 
-/// The reading does not wait longer for what it can do without: an attempt that gets no answer, and another one.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The reading does not wait longer for what it can do without, since the invocation may have little time.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Counts what was deleted.
 #[derive(Debug)]

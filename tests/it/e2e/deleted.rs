@@ -74,7 +74,7 @@ async fn how_long_a_message_takes_is_learned_of_what_was_deleted() {
         let record = json!(answer.records[0]);
         // On a busy machine an answer may be late, and the next tick asks again.
         let warnings = record["warnings"].as_array().expect("a list");
-        assert!(warnings.iter().all(|warning| warning.to_string().contains("no answer in 3 s")), "{record}");
+        assert!(warnings.iter().all(|warning| warning.to_string().contains("no answer in 2 s")), "{record}");
         slow += warnings.len();
         let reason = record["decision"]["reasons"][0].clone();
         learned.push((reason["service_secs"].as_f64().expect("a number"), reason["learned_from"].as_f64()));
@@ -96,7 +96,7 @@ async fn what_cannot_be_counted_is_warned_of_and_the_queue_is_read_all_the_same(
     let proxy = Proxy::start(world.address).await;
     let function = world.function(&world.env(&proxy.url(), &PROMISE)).await;
     let denied = Fault::json(403, "AccessDenied");
-    for (fault, says) in [(denied, "cloudwatch:GetMetricData"), (Fault::Delay(PAST_PATIENCE), "no answer in 3 s")] {
+    for (fault, says) in [(denied, "cloudwatch:GetMetricData"), (Fault::Delay(PAST_PATIENCE), "no answer in 2 s")] {
         proxy.reset();
         proxy.fail("GetMetricData", 100, fault);
         let mut said = String::new();
