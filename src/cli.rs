@@ -1,6 +1,7 @@
 //! The command `tidegate`: the same code as the function, by hand.
 
 mod adapters;
+mod permissions;
 mod reading;
 mod scenario;
 mod simulate;
@@ -15,21 +16,21 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::adapter::{Entry, Section};
+use crate::adapter::Entry;
 use crate::call::Call;
 use crate::clock::{Clock, System, budget};
-use crate::config::{self, Config, Environment, Problems, Reference, Vars, secrets_in};
+use crate::config::{self, Config, Environment, Problems, Vars};
 use crate::daemon::{self, OnExit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{Host, Invocation};
-use crate::iam::{Place, Statement, is_account, policy};
+use crate::iam::{Place, is_account};
 use crate::logging;
-use crate::remote::{self, Remote};
-use crate::secrets;
+use crate::remote::Remote;
 use crate::shared::Shared;
 use crate::{sources, targets};
 
 pub use adapters::markdown as adapters_in_markdown;
+pub use permissions::policy_of;
 pub use reading::{SourceReading, TargetReading, TargetsFound, find_targets, read_source, read_target};
 pub use scenario::{Scenario, play};
 
@@ -265,33 +266,6 @@ async fn iam(
     pretty(&policy_of(&config, &Place::new(&config.region, &account))?)
 }
 
-/// The exact policy that a configuration needs.
-///
-/// # Errors
-/// Those of settings that the schema let through.
-pub fn policy_of(config: &Config, place: &Place) -> Result<Value> {
-    let mut statements = Vec::new();
-    for service in &config.services {
-        statements.extend(statements_of(&service.target, place)?);
-        for source in &service.sources {
-            statements.extend(statements_of(&source.section, place)?);
-        }
-    }
-    statements.extend(statements_of(&config.state, place)?);
-    statements.extend(config.document.as_ref().map(|document| remote::permissions(document, place)));
-    Ok(policy(statements))
-}
-
-/// What an adapter needs, and the secrets that its settings refer to.
-fn statements_of<P: ?Sized>(section: &Section<P>, place: &Place) -> Result<Vec<Statement>> {
-    let mut statements = (section.kind.permissions)(&section.settings, place)?;
-    for (_, text) in secrets_in(&(section.kind.schema)(), &section.settings) {
-        let reference = Reference::read(text);
-        statements.extend(reference.ok().and_then(|reference| secrets::permissions(&reference, place)));
-    }
-    Ok(statements)
-}
-
 async fn load(vars: &dyn Vars, event: &Value, in_lambda: bool) -> Result<Config> {
     let now = System.now();
     let document = Remote::default().document(vars, Call::within(budget(None, now)), now).await?;
@@ -343,6 +317,7 @@ fn pretty(value: &Value) -> Result<String> {
 #[cfg(all(test, feature = "full"))]
 mod tests {
     use super::*;
+    use crate::adapter::Section;
     use crate::config::NamedSource;
     use crate::secrets::tests::KIND;
 

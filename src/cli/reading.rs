@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::{read_json, statements_of};
+use super::permissions::statements_of;
+use super::read_json;
 use crate::call::Call;
 use crate::clock::{Clock, System, budget};
 use crate::config::{self, Vars};

@@ -55,6 +55,13 @@ fn ask(policy: &DrainTime, work: Work, tasks: (u32, u32), memory: Option<Memory>
     (proposal, memory.expect("it remembers"))
 }
 
+fn estimate(memory: &Memory) -> &Estimate {
+    match memory {
+        Memory::Estimate(estimate) => estimate,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn needs(proposal: Proposal) -> u32 {
     match proposal.because {
         Because::Drain { needs, .. } => needs,

@@ -8,13 +8,6 @@ fn counted(waiting: f64, in_flight: f64, completed: impl Into<Option<u64>>, secs
     Work { completed, ..work(waiting, Some(in_flight), at(secs)) }
 }
 
-fn estimate(memory: &Memory) -> &Estimate {
-    match memory {
-        Memory::Estimate(estimate) => estimate,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// A steady state: ten of twenty tasks are busy, and so many messages a second are finished, which began at `from`.
 fn steady(
     policy: &DrainTime,

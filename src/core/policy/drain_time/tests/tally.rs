@@ -2,13 +2,6 @@
 
 use super::*;
 
-fn estimate(memory: &Memory) -> &Estimate {
-    match memory {
-        Memory::Estimate(estimate) => estimate,
-        other => panic!("{other:?}"),
-    }
-}
-
 fn tally(messages: f64, since: i64, until: i64) -> WorkTally {
     WorkTally { messages, since: at(since), until: at(until) }
 }
