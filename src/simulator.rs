@@ -26,7 +26,7 @@ mod tests;
 use serde::Serialize;
 
 pub use compare::{Game, Plan, Row, Spread, compare};
-pub use contender::{Contender, Metrics, Strategy};
+pub use contender::{Begins, Contender, Metrics, Strategy};
 pub use measures::Outcome;
 pub use model::{Model, Service, Shape};
 pub use rivals::{RIVALS, Rival};

@@ -25,6 +25,8 @@ pub struct Contender {
     pub interval_secs: f64,
     /// Where its numbers are from.
     pub metrics: Metrics,
+    /// What it has behind it.
+    pub begins: Begins,
     /// How it decides.
     pub strategy: Strategy,
 }
@@ -44,6 +46,15 @@ pub enum Metrics {
     CloudWatch,
 }
 
+/// What a contender has behind it when a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// Nothing: it has no state.
+    New,
+    /// One decision an hour ago, when nothing waited, so that its windows are past and empty.
+    AfterAnIdleHour,
+}
+
 /// How a contender decides.
 #[derive(Debug, Clone)]
 pub enum Strategy {
@@ -60,12 +71,10 @@ pub enum Strategy {
 impl Contender {
     /// The built-in contender of a name.
     pub fn built_in(name: &str, model: &Model) -> Option<Self> {
-        let of_name =
-            |strategy| Self { name: name.to_owned(), interval_secs: INTERVAL_SECS, metrics: Metrics::Direct, strategy };
         match name {
-            "static_mean" => Some(of_name(Strategy::StaticMean)),
-            "static_peak" => Some(of_name(Strategy::StaticPeak)),
-            "clairvoyant" => Some(of_name(Strategy::Clairvoyant)),
+            "static_mean" => Some(Self::new(name, Strategy::StaticMean)),
+            "static_peak" => Some(Self::new(name, Strategy::StaticPeak)),
+            "clairvoyant" => Some(Self::new(name, Strategy::Clairvoyant)),
             _ => RIVALS.iter().find(|rival| rival.name == name).map(|rival| rival.contender(model)),
         }
     }
@@ -85,12 +94,12 @@ impl Contender {
             let cause = format!("its formula has {unknown} in it, and the one source here is named {SOURCE}");
             return Err(Error::new(ErrorKind::Config, format!("simulating {name}"), cause));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            interval_secs: INTERVAL_SECS,
-            metrics: Metrics::Direct,
-            strategy: Strategy::Rules(Box::new(rules)),
-        })
+        Ok(Self::new(name, Strategy::Rules(Box::new(rules))))
+    }
+
+    fn new(name: &str, strategy: Strategy) -> Self {
+        let (name, interval_secs) = (name.to_owned(), INTERVAL_SECS);
+        Self { name, interval_secs, metrics: Metrics::Direct, begins: Begins::New, strategy }
     }
 
     /// The bounds within which it moves.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::contender::{Contender, Metrics, SOURCE, Strategy};
+use super::contender::{Begins, Contender, Metrics, SOURCE, Strategy};
 use super::foresight::Foresight;
 use super::model::Model;
 use super::view::Reading as Seen;
@@ -19,6 +19,9 @@ use crate::formula;
 
 /// When a run begins: any time would do that has nothing special.
 const START_SECS: i64 = 1_767_225_600;
+
+/// An hour before a run begins, in its seconds.
+const AN_HOUR_BEFORE: f64 = -3600.0;
 
 /// The most results of formulas that are kept.
 const MOST_KEPT: usize = 100_000;
@@ -61,7 +64,7 @@ impl<'a> Controller<'a> {
             Strategy::Clairvoyant => Some(Foresight::new(workload, model, contender.interval_secs, seed)),
             _ => None,
         };
-        Self {
+        let mut controller = Self {
             contender,
             workload,
             first: contender.first_count(workload, model),
@@ -81,7 +84,22 @@ impl<'a> Controller<'a> {
             foresight,
             #[cfg(test)]
             is_stored: false,
+        };
+        if let (Strategy::Rules(rules), Begins::AfterAnIdleHour) = (&contender.strategy, contender.begins) {
+            controller.remember_an_idle_hour(rules);
         }
+        controller
+    }
+
+    /// Decides once with nothing to do, and changes nothing.
+    fn remember_an_idle_hour(&mut self, rules: &Rules) {
+        let now = timestamp(AN_HOUR_BEFORE);
+        self.seen.status = TargetStatus { desired: self.first, running: self.first, ..TargetStatus::default() };
+        let depth = QueueDepth { in_flight: Some(0), ..QueueDepth::default() };
+        self.seen.samples[0].answer = Answer::Reading(Reading { taken_at: now, amount: Amount::Queue(depth) });
+        self.formulas.evaluate(rules, &mut self.seen, now);
+        let (_, state) = decide(rules, &self.seen, &self.past, now);
+        self.past = Past::Known(state);
     }
 
     pub fn first_count(&self) -> u32 {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::contender::{Contender, Metrics, Strategy};
+use super::contender::{Begins, Contender, Metrics, Strategy};
 use super::model::Model;
 use crate::core::Rules;
 
@@ -14,6 +14,7 @@ pub struct Rival {
     pub about: &'static str,
     interval_secs: f64,
     metrics: Metrics,
+    begins: Begins,
     rules: fn(&Model) -> Value,
 }
 
@@ -24,6 +25,7 @@ pub const RIVALS: &[Rival] = &[
         about: "our drain_time, told the promise and nothing else",
         interval_secs: 15.0,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: |model| drain_time(model, None),
     },
     Rival {
@@ -31,6 +33,7 @@ pub const RIVALS: &[Rival] = &[
         about: "our drain_time, told how long a message takes as well",
         interval_secs: 15.0,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: |model| drain_time(model, Some(model.service.mean_secs)),
     },
     Rival {
@@ -38,6 +41,7 @@ pub const RIVALS: &[Rival] = &[
         about: "our drain_time, told the promise, of a queue that counts what was finished",
         interval_secs: 15.0,
         metrics: Metrics::Counted,
+        begins: Begins::New,
         rules: |model| drain_time(model, None),
     },
     Rival {
@@ -45,6 +49,7 @@ pub const RIVALS: &[Rival] = &[
         about: "our drain_time, told the promise, of an SQS queue whose deleted messages CloudWatch counts",
         interval_secs: 15.0,
         metrics: Metrics::Metered,
+        begins: Begins::New,
         rules: |model| drain_time(model, None),
     },
     Rival {
@@ -52,6 +57,7 @@ pub const RIVALS: &[Rival] = &[
         about: "KEDA's aws-sqs-queue and Kubernetes' HPA with their defaults: 5 messages a task, those in flight counted",
         interval_secs: 15.0,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: keda,
     },
     Rival {
@@ -59,6 +65,15 @@ pub const RIVALS: &[Rival] = &[
         about: "the same with useCachedMetrics: two decisions of the HPA go by one reading",
         interval_secs: 15.0,
         metrics: Metrics::Polled,
+        begins: Begins::New,
+        rules: keda,
+    },
+    Rival {
+        name: "keda_unseeded",
+        about: "the same with a scale-in window that begins empty, where the HPA's begins with the count that it finds: as a reference has it",
+        interval_secs: 15.0,
+        metrics: Metrics::Polled,
+        begins: Begins::AfterAnIdleHour,
         rules: keda,
     },
     Rival {
@@ -66,6 +81,7 @@ pub const RIVALS: &[Rival] = &[
         about: "StepScale's fast-autoscaler with its defaults: at least 10 tasks, and every step at once",
         interval_secs: 60.0,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: |_| {
             json!({
                 "policies": [{ "type": "threshold" }],
@@ -80,6 +96,7 @@ pub const RIVALS: &[Rival] = &[
         about: "AWS step scaling: 10, 30 and 100 % more from 100, 500 and 1,000 messages, 10 % fewer up to 10",
         interval_secs: 60.0,
         metrics: Metrics::CloudWatch,
+        begins: Begins::New,
         rules: |_| {
             json!({
                 "policies": [{
@@ -107,6 +124,7 @@ pub const RIVALS: &[Rival] = &[
         about: "AWS target tracking of the backlog per task that the promise allows",
         interval_secs: 60.0,
         metrics: Metrics::CloudWatch,
+        begins: Begins::New,
         rules: |model| {
             let target = (model.promise_secs / model.service.mean_secs).max(0.001);
             json!({
@@ -129,6 +147,7 @@ pub const RIVALS: &[Rival] = &[
         about: "fly-autoscaler: a machine for each 10 messages that wait",
         interval_secs: 15.0,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: |_| json!({ "policies": [{ "type": "band", "count": "ceil(queue / 10)" }] }),
     },
     Rival {
@@ -136,6 +155,7 @@ pub const RIVALS: &[Rival] = &[
         about: "autoscalebot: one more above 20 messages on the average of three readings, one fewer at none",
         interval_secs: 30.0,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: |_| json!({ "policies": [{ "type": "streak", "high": 20, "low": 1, "average_of": 3 }] }),
     },
     Rival {
@@ -143,6 +163,7 @@ pub const RIVALS: &[Rival] = &[
         about: "autoscalebot: one more after three readings above 20 messages, one fewer after five of none",
         interval_secs: 30.0,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: |_| json!({ "policies": [{ "type": "streak", "high": 20, "low": 1 }] }),
     },
     Rival {
@@ -150,6 +171,7 @@ pub const RIVALS: &[Rival] = &[
         about: "Microscaling Engine's Queue: a controller around 50 messages, each half second",
         interval_secs: 0.5,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: |_| json!({ "policies": [{ "type": "pid", "target_load": 50 }] }),
     },
     Rival {
@@ -157,6 +179,7 @@ pub const RIVALS: &[Rival] = &[
         about: "Microscaling Engine's SimpleQueue: one task more or fewer around 50 messages, each half second",
         interval_secs: 0.5,
         metrics: Metrics::Direct,
+        begins: Begins::New,
         rules: |_| json!({ "policies": [{ "type": "one_by_one", "target_load": 50 }] }),
     },
 ];
@@ -207,6 +230,7 @@ impl Rival {
             name: self.name.to_owned(),
             interval_secs: self.interval_secs,
             metrics: self.metrics,
+            begins: self.begins,
             strategy: Strategy::Rules(Box::new(rules)),
         }
     }

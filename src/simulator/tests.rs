@@ -229,6 +229,18 @@ fn a_small_comparison_is_as_it_was() {
 }
 
 #[test]
+fn keda_whose_window_begins_empty_costs_what_the_reference_measured() {
+    for (name, reference) in [("azure_code", 3.87), ("azure_conv", 2.59), ("mooncake", 2.33)] {
+        let preset = PRESETS.iter().find(|preset| preset.name == name).expect("it is built in");
+        let (workload, model) = (preset.workload(), Model::default());
+        let contenders = vec![built_in("keda_unseeded", &model)];
+        let plan = Plan { games: vec![Game { workload, model, contenders }], seeds: (1..=5).collect() };
+        let cost = compare(&plan, || {})[0].spread(|run| run.cost_ratio);
+        assert!((cost.mean - reference).abs() < 0.25, "{name}: {cost:?} for {reference}");
+    }
+}
+
+#[test]
 fn drain_time_that_knows_how_long_work_takes_asks_for_all_tasks_only_where_they_have_something_to_do() {
     let promised =
         |model: &Model| Ok(["drain_time_told", "drain_time_counted"].map(|name| built_in(name, model)).into());
