@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # MariaDB, once with TLS and once without, for the tests of the mysql source. Debian has no server of MySQL's own. The package
-# with the programs alone leaves no service behind.
+# with the programs alone leaves no service behind. mariadb-install-db needs my_print_defaults, which is among the clients' programs.
 
 install_mysql() {
-  command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || apt_install mariadb-server-core
+  command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null && command -v my_print_defaults >/dev/null ||
+    apt_install mariadb-server-core mariadb-client-core
 }
 
 # start_mysql FOLDER: the user `admin` with the password `admin` may do everything.
