@@ -6,6 +6,7 @@
 //!
 //! `docs/simulator.md` says what the model has and what it leaves out.
 
+mod alerts;
 mod compare;
 mod contender;
 mod controller;

@@ -40,6 +40,8 @@ pub enum Metrics {
     Counted,
     /// The queue itself, and CloudWatch of what was finished: minutes, two of them late.
     Metered,
+    /// The queue itself, and alerts of how much waits.
+    Alerted,
     /// The queue itself, asked every 30 s, however often is decided.
     Polled,
     /// CloudWatch: one point a minute, 60 s late.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::alerts::Alerts;
 use super::contender::{Begins, Contender, Metrics, SOURCE, Strategy};
 use super::foresight::Foresight;
 use super::model::Model;
@@ -34,6 +35,7 @@ pub(super) struct Controller<'a> {
     past: Past,
     seen: Observation,
     formulas: Formulas,
+    alerts: Option<Alerts>,
     foresight: Option<Foresight>,
     #[cfg(test)]
     is_stored: bool,
@@ -81,6 +83,7 @@ impl<'a> Controller<'a> {
                 scheduled_for,
             },
             formulas: Formulas::of(&contender.strategy),
+            alerts: (contender.metrics == Metrics::Alerted).then(Alerts::default),
             foresight,
             #[cfg(test)]
             is_stored: false,
@@ -118,6 +121,8 @@ impl<'a> Controller<'a> {
         let (running, pending) = (world.fleet.running(), world.fleet.starting());
         self.seen.status = TargetStatus { desired: world.desired(), running, pending, ..TargetStatus::default() };
         let reading = reading.filter(|_| !self.workload.unreadable.iter().any(|when| when.contains(now)));
+        let waiting = reading.as_ref().map(|reading| reading.backlog);
+        self.seen.alert = self.alerts.as_mut().and_then(|alerts| alerts.follow(waiting, now));
         self.seen.samples[0].answer = match reading {
             Some(Seen { at, backlog, in_flight, completed, tally }) => {
                 let completed = (self.contender.metrics == Metrics::Counted).then_some(completed);

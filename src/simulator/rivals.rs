@@ -167,6 +167,14 @@ pub const RIVALS: &[Rival] = &[
         rules: |_| json!({ "policies": [{ "type": "streak", "high": 20, "low": 1 }] }),
     },
     Rival {
+        name: "alert_step",
+        about: "an alert for more than 100 messages adds two, one for fewer than 10 removes one, and again each minute",
+        interval_secs: 15.0,
+        metrics: Metrics::Alerted,
+        begins: Begins::New,
+        rules: |_| json!({ "policies": [{ "type": "alert_step", "by_out": 2, "repeat_after_secs": 60 }] }),
+    },
+    Rival {
         name: "microscaling_queue",
         about: "Microscaling Engine's Queue: a controller around 50 messages, each half second",
         interval_secs: 0.5,

@@ -114,7 +114,7 @@ impl View {
     /// What is read at a tick.
     pub fn reading(&mut self, now: f64) -> Option<Reading> {
         match self.metrics {
-            Metrics::Direct | Metrics::Counted | Metrics::Metered => {
+            Metrics::Direct | Metrics::Counted | Metrics::Metered | Metrics::Alerted => {
                 let Depth { waiting, in_flight, completed } = self.looks.pop_front()?.found?;
                 // Counted, not estimated: however old it is, it does not go back.
                 self.completed = self.completed.max(completed);

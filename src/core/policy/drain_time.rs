@@ -160,16 +160,25 @@ impl DrainTime {
             Part::Some => known,
         };
         let (needs, backlog) = self.needs(&look, &estimate);
+        let a_second_of_work = look.slots / estimate.service_secs();
         let keeps = match work.part {
-            Part::Whole if self.may_scale_in(work, now) => estimate.hold(needs, self.hold_secs),
-            Part::Whole => estimate.hold(needs, self.hold_secs).max(look.current),
+            Part::Whole => {
+                let held = estimate.hold(needs, self.hold_secs);
+                let keeps = if self.may_scale_in(work, now) { held.most } else { look.current };
+                let keeps = keeps.max(look.current - look.current / 2);
+                // Those that run have done it before one that still starts could help, which is given up sooner.
+                let is_soon_done = look.waiting <= self.standing_secs() * a_second_of_work;
+                if is_soon_done { keeps.min(held.lately.max(situation.running)) } else { keeps }
+            }
             Part::Some => look.current,
         };
-        let a_second_of_work = look.slots / estimate.service_secs();
         let wants = match look.current {
-            // Where nothing waits, more tasks would find nothing to do.
-            current if current < needs && a_second_of_work < look.waiting => needs,
-            current => keeps.max(current - current / 2).min(current),
+            // Where nothing waits, more tasks would find nothing to do, and so would more that start than messages wait.
+            current if current < needs && a_second_of_work < look.waiting => {
+                let each_receives = (look.waiting / look.concurrency).ceil() as u32;
+                needs.min(situation.running.saturating_add(each_receives)).max(current)
+            }
+            current => keeps.min(current),
         };
         let because = Because::Drain {
             arrivals_per_sec: shown(estimate.rate()),
@@ -234,11 +243,16 @@ impl DrainTime {
         // A task cannot drain more in less time than one message takes.
         let drain_secs = (wait / 3.0).clamp(10.0, 60.0).max(service_secs);
         // No more may stand than that more arrivals always ask for more tasks.
-        let standing_secs = (STANDING * wait).min(lead + drain_secs).min(SLACK_SECS);
+        let standing_secs = self.standing_secs().min(lead + drain_secs).min(SLACK_SECS);
         let excess = backlog - standing_secs * rate;
         let correction = if 0.0 < excess { excess / drain_secs } else { excess / SLACK_SECS };
         let needed = (rate + self.headroom * estimate.deviation() + correction) / of_one;
         (needed.ceil().max(0.0) as u32, backlog)
+    }
+
+    /// For how long work may wait without any more tasks.
+    fn standing_secs(&self) -> f64 {
+        STANDING * f64::from(self.target_wait_secs)
     }
 
     fn may_scale_in(&self, work: &Work, now: Timestamp) -> bool {

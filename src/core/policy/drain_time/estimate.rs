@@ -256,16 +256,29 @@ impl Estimate {
         self.service_secs = short(said.corrected_by(done, more));
     }
 
-    /// Notes what is wanted, and returns the most that was wanted over the time to hold.
-    pub(super) fn hold(&mut self, needs: u32, hold_secs: u32) -> u32 {
+    /// Notes what is wanted, and returns the most that was wanted over the time to hold, and over half of it.
+    pub(super) fn hold(&mut self, needs: u32, hold_secs: u32) -> Held {
         let part = (f64::from(hold_secs) / PARTS) as f32;
         self.wants.retain(|(ago, _)| *ago < hold_secs as f32 + part);
         match self.wants.last_mut() {
             Some((ago, most)) if (0.0..part.max(f32::MIN_POSITIVE)).contains(ago) => *most = needs.max(*most),
             _ => self.wants.push((0.0, needs)),
         }
-        self.wants.iter().map(|(_, most)| *most).max().unwrap_or(needs)
+        let most_of = |secs: f32| {
+            let recent = self.wants.iter().filter(|(ago, _)| *ago < secs);
+            recent.map(|(_, most)| *most).fold(needs, u32::max)
+        };
+        Held { most: most_of(f32::INFINITY), lately: most_of(hold_secs as f32 / 2.0) }
     }
+}
+
+/// The most that was wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Over the time to hold.
+    pub most: u32,
+    /// Over half of it.
+    pub lately: u32,
 }
 
 fn looked(look: &Look) -> (f32, f32, f32) {

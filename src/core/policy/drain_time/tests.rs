@@ -120,17 +120,38 @@ impl Fluid {
 }
 
 #[test]
-fn nothing_is_added_where_nothing_waits() {
+fn nothing_is_added_where_less_waits_than_is_done_in_a_second() {
     let mut dice = Dice(1);
     for _ in 0..3_000 {
         let policy = sixty();
         let (secs, memory) = course(&mut dice, &policy);
         let tasks = dice.below(60) as u32;
         let in_flight = [None, Some(dice.below(1_000) as f64)];
-        let seen = work(0.0, dice.of(&in_flight), at(secs + 15));
+        // A message takes 10 s at most: twice of what was said.
+        let waiting = dice.of(&[0.0, f64::from(tasks) / 10.0]);
+        let seen = work(waiting, dice.of(&in_flight), at(secs + 15));
         let (proposal, _) = ask(&policy, seen, (tasks, tasks), Some(memory));
         assert!(proposal.wants <= tasks, "{seen:?} with {tasks}: {proposal:?}");
     }
+}
+
+#[test]
+fn no_more_tasks_start_than_messages_wait() {
+    let mut dice = Dice(8);
+    let mut many = 0;
+    for _ in 0..3_000 {
+        let concurrency = dice.of(&[1, 4]);
+        let policy = policy(&format!(r#"{{"target_wait_secs": 60, "concurrency": {concurrency}}}"#));
+        let (secs, memory) = course(&mut dice, &policy);
+        let (running, coming, waiting) = (dice.below(60) as u32, dice.of(&[0, 3]), dice.below(200));
+        let seen = work(waiting as f64, Some(3.0), at(secs + 15));
+        let (proposal, _) = ask(&policy, seen, (running, running + coming), Some(memory));
+        let start = proposal.wants.saturating_sub(running);
+        let each_receives = waiting.div_ceil(concurrency) as u32;
+        assert!(start <= each_receives.max(coming), "{waiting} wait, {running} run: {proposal:?}");
+        many += u32::from(start == each_receives && coming < start);
+    }
+    assert!(100 < many, "{many} came up to it");
 }
 
 #[test]
@@ -265,6 +286,30 @@ fn a_scale_in_waits_for_the_hold_and_halves_at_most() {
     assert_eq!(ask(&policy, just_now, (20, 20), memory.clone()).0.wants, 20);
     let long_ago = Work { last_in: Some(at(15 * 26)), ..just_now };
     assert_eq!(ask(&policy, long_ago, (20, 20), memory).0.wants, 10);
+}
+
+#[test]
+fn what_still_starts_is_given_up_after_half_the_hold_and_only_where_little_waits() {
+    let policy = sixty();
+    let mut steady = None;
+    for tick in 0..40 {
+        steady = Some(ask(&policy, work(0.0, Some(10.0), at(15 * tick)), (10, 10), steady).1);
+    }
+    let steady = estimate(&steady.expect("it remembers")).clone();
+    // 40 tasks were wanted so long ago, so many run of them, and the last scale-in was just now.
+    let wants = |ago: f32, waiting: f64, running: u32| {
+        let memory = Memory::Estimate(Estimate { wants: vec![(ago - 15.0, 40)], ..steady.clone() });
+        let seen = Work { last_in: Some(at(599)), ..work(waiting, Some(10.0), at(600)) };
+        ask(&policy, seen, (running, 40), Some(memory)).0.wants
+    };
+    assert_eq!(wants(15.0, 0.0, 10), 40, "it is wanted for half a minute");
+    let gone = wants(30.0, 0.0, 10);
+    assert!((10..15).contains(&gone), "{gone}");
+    assert_eq!(wants(30.0, 0.0, 25), 25, "none that runs goes within the hold");
+    assert_eq!(wants(30.0, 0.0, 40), 40, "none that runs goes within the hold");
+    // 15 tasks do 108 messages of 5 s in 36 s.
+    assert!(wants(30.0, 108.0, 15) < 40);
+    assert_eq!(wants(30.0, 109.0, 15), 40, "those that run need longer for it");
 }
 
 #[test]
