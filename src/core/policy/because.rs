@@ -99,13 +99,16 @@ pub enum Because {
         /// From how many finished messages that was learned, where a counter tells them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         learned_from: Option<f64>,
-        /// Whether nobody has said or counted it, so that the promise is kept for too much money, or broken.
+        /// Whether nobody has said it and fewer than 20 messages were counted, so that the promise is kept for too much money, or broken.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_guessed: bool,
         /// What will wait when a task that is asked for now is ready.
         predicted_backlog: f64,
         /// How many tasks that takes, before anything is held.
         needs: u32,
+        /// How many would receive something, where more are needed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        most: Option<u32>,
     },
     /// The step that an alert asks for would leave the bounds.
     RefusedOutside {
@@ -144,13 +147,26 @@ impl Because {
             Self::Correction { delta } => write!(f, "calls for a correction of {delta}, which wants {wants}"),
             Self::NotSettled { running } => write!(f, "waits, since {running} tasks run"),
             Self::Alert { direction, by } => write!(f, "asks for a {direction} by {by}, which wants {wants}"),
-            Self::Drain { arrivals_per_sec, deviation, service_secs, predicted_backlog, needs, is_guessed, .. } => {
+            Self::Drain {
+                arrivals_per_sec,
+                deviation,
+                service_secs,
+                predicted_backlog,
+                needs,
+                is_guessed,
+                most,
+                ..
+            } => {
                 write!(
                     f,
                     "takes {needs} tasks at {arrivals_per_sec} ± {deviation} arrivals a second, {service_secs} s each{} and \
-                 {predicted_backlog} waiting once a new task is ready, which wants {wants}",
+                 {predicted_backlog} waiting once a new task is ready, ",
                     if is_guessed { " (a guess: give service_secs)" } else { "" }
-                )
+                )?;
+                match most {
+                    Some(most) => write!(f, "of which {most} would find work, which wants {wants}"),
+                    None => write!(f, "which wants {wants}"),
+                }
             }
             Self::RefusedOutside { refused } => {
                 write!(f, "asks for {refused}, which is outside the bounds and refused")

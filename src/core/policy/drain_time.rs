@@ -111,7 +111,10 @@ struct Look {
     /// Messages at work when every running task is busy.
     slots: f64,
     concurrency: f64,
+    /// Tasks that are asked for.
     current: u32,
+    /// Tasks that run, also those that are to stop.
+    all_running: u32,
     at: Timestamp,
 }
 
@@ -119,6 +122,11 @@ impl Look {
     /// Whether it tells how long messages take.
     fn tells_service(&self) -> bool {
         self.completed.is_some() || self.tally.is_some()
+    }
+
+    /// How many messages the tasks that run get done in a second.
+    fn done_in_a_second(&self, estimate: &Estimate) -> f64 {
+        self.slots / estimate.service_secs()
     }
 }
 
@@ -135,6 +143,12 @@ const STRAYS: f64 = 2.0;
 
 /// How old counts of messages are on average, in seconds: those of SQS are of the last half minute, and their age is not said.
 const AGE: f64 = 15.0;
+
+/// How many messages wait for each task that starts while it is a guess how long one takes: where they take far less, fewer tasks do.
+const EACH_BY_GUESS: f64 = 2.0;
+
+/// From how many finished messages on what was learned of them is no guess.
+const LEAST_COUNTED: f64 = 20.0;
 
 /// The part of the promise that work may wait for without any more tasks. What is left is for what is not known.
 const STANDING: f64 = 0.6;
@@ -160,24 +174,15 @@ impl DrainTime {
             Part::Some => known,
         };
         let (needs, backlog) = self.needs(&look, &estimate);
-        let a_second_of_work = look.slots / estimate.service_secs();
         let keeps = match work.part {
-            Part::Whole => {
-                let held = estimate.hold(needs, self.hold_secs);
-                let keeps = if self.may_scale_in(work, now) { held.most } else { look.current };
-                let keeps = keeps.max(look.current - look.current / 2);
-                // Those that run have done it before one that still starts could help, which is given up sooner.
-                let is_soon_done = look.waiting <= self.standing_secs() * a_second_of_work;
-                if is_soon_done { keeps.min(held.lately.max(situation.running)) } else { keeps }
-            }
+            Part::Whole => self.keeps(work, &look, &mut estimate, needs, now),
             Part::Some => look.current,
         };
+        let receivers = self.receivers(&look, &estimate);
+        let most = look.all_running.saturating_add(receivers).max(look.current);
         let wants = match look.current {
             // Where nothing waits, more tasks would find nothing to do, and so would more that start than messages wait.
-            current if current < needs && a_second_of_work < look.waiting => {
-                let each_receives = (look.waiting / look.concurrency).ceil() as u32;
-                needs.min(situation.running.saturating_add(each_receives)).max(current)
-            }
+            current if current < needs && 0 < receivers => needs.min(most),
             current => keeps.min(current),
         };
         let because = Because::Drain {
@@ -185,13 +190,38 @@ impl DrainTime {
             deviation: shown(estimate.deviation()),
             service_secs: shown(estimate.service_secs()),
             learned_from: estimate.learned_from().map(shown),
-            is_guessed: self.service_secs.is_none() && estimate.learned_from().is_none(),
+            is_guessed: self.is_guess(&estimate),
             predicted_backlog: shown(backlog),
             needs,
+            most: (look.current < needs && most < needs).then_some(most),
         };
         // A look at some of the work is not the first one.
         let is_begun = work.part == Part::Whole || memory.is_some();
         (Proposal { wants, because }, is_begun.then_some(Memory::Estimate(estimate)))
+    }
+
+    /// How many of the tasks there are have to stay, from what was wanted lately.
+    fn keeps(&self, work: &Work, look: &Look, estimate: &mut Estimate, needs: u32, now: Timestamp) -> u32 {
+        let held = estimate.hold(needs, self.hold_secs);
+        let keeps = if self.may_scale_in(work, now) { held.most } else { look.current };
+        let keeps = keeps.max(look.current - look.current / 2);
+        // Those that run have done it before one that still starts could help, which is given up sooner.
+        let is_soon_done = look.waiting <= self.standing_secs() * look.done_in_a_second(estimate);
+        if is_soon_done { keeps.min(held.lately.max(look.all_running)) } else { keeps }
+    }
+
+    /// How many more tasks than run would receive something.
+    fn receivers(&self, look: &Look, estimate: &Estimate) -> u32 {
+        // What was done since the counts were made no longer waits.
+        let age = (f64::from(self.target_wait_secs) / 4.0).clamp(1.0, AGE);
+        let waits = (look.waiting - age * look.done_in_a_second(estimate)).max(0.0);
+        let each = if self.is_guess(estimate) { EACH_BY_GUESS } else { 1.0 };
+        (waits / (each * look.concurrency)).ceil() as u32
+    }
+
+    /// Whether nobody has said how long a message takes, and hardly any were counted.
+    fn is_guess(&self, estimate: &Estimate) -> bool {
+        self.service_secs.is_none() && estimate.learned_from().is_none_or(|messages| messages < LEAST_COUNTED)
     }
 
     /// How long a message takes: where the configuration does not say it, a quarter of the promise.
@@ -229,6 +259,7 @@ impl DrainTime {
             slots,
             concurrency,
             current,
+            all_running: running,
             at: work.at.min(now),
         }
     }

@@ -143,6 +143,20 @@ fn a_state_without_a_counter_is_read_and_one_with_it_is_small() {
 }
 
 #[test]
+fn few_finished_messages_leave_it_a_guess() {
+    let policy = promise_only();
+    for (finished, is_guess) in [(1, true), (19, true), (20, false)] {
+        let (_, memory) = ask(&policy, counted(0.0, 10.0, 0, 0), (20, 20), None);
+        let (proposal, memory) = ask(&policy, counted(400.0, 20.0, finished, 15), (20, 20), Some(memory));
+        let Because::Drain { learned_from, is_guessed, needs, .. } = proposal.because else { panic!("{proposal:?}") };
+        assert_eq!((learned_from, is_guessed), (Some(finished as f64), is_guess));
+        let waits = 400.0 - 15.0 * 20.0 / f64::from(estimate(&memory).service_secs);
+        let receive = (waits / if is_guess { 2.0 } else { 1.0 }).ceil() as u32;
+        assert_eq!(proposal.wants, needs.min(20 + receive), "{proposal:?}");
+    }
+}
+
+#[test]
 fn the_record_says_from_how_many_messages_the_time_was_learned() {
     let policy = promise_only();
     let (secs, completed, memory) = steady(&policy, 2.0, (0, 0), 40, None);
@@ -155,6 +169,7 @@ fn the_record_says_from_how_many_messages_the_time_was_learned() {
     assert!(messages.is_some_and(|count| 100.0 < count) && !is_guessed, "{proposal:?}");
     let (proposal, _) = ask(&policy, work(0.0, Some(10.0), at(0)), (20, 20), None);
     assert_eq!(learned(proposal.because), (None, true));
+    assert!(said(proposal).contains("15 s each (a guess: give service_secs)"), "{proposal:?}");
     let (proposal, _) = ask(&sixty(), work(0.0, Some(10.0), at(0)), (20, 20), None);
     assert_eq!(learned(proposal.because), (None, false));
 }
