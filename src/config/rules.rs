@@ -79,12 +79,10 @@ fn policies(tree: &Tree, problems: &mut Problems) {
         let Some(asked) = tree.value.pointer(&at_type).and_then(Value::as_str) else { continue };
         match schema::policy(asked) {
             Some(schema) => {
-                let before = problems.0.len();
                 validate(tree, &pointer, &schema, problems);
                 match asked {
                     "threshold" => thresholds_in_order(tree, &pointer, problems),
-                    _ if before == problems.0.len() => settings_fit(tree, &pointer, problems),
-                    _ => {}
+                    _ => settings_fit(tree, &pointer, problems),
                 }
             }
             None => problems.add(
@@ -96,7 +94,7 @@ fn policies(tree: &Tree, problems: &mut Problems) {
     }
 }
 
-/// What the schema cannot say, as the policy itself says it.
+/// What the schema cannot say, as the policy itself says it where it can be read at all.
 fn settings_fit(tree: &Tree, pointer: &str, problems: &mut Problems) {
     let Some(Ok(policy)) = tree.value.pointer(pointer).map(Policy::deserialize) else { return };
     for found in policy.problems() {
@@ -278,6 +276,15 @@ mod tests {
             let others = json!({ "policies": policies });
             assert_eq!(completed(&others), others);
         }
+    }
+
+    #[test]
+    fn what_the_schema_finds_and_what_the_policy_finds_is_said_at_once() {
+        let policy = json!({ "type": "step", "adjustment_type": "change_in_capacity", "min_adjustment_magnitude": 0 });
+        let refused = crate::config::load_rules(&json!({ "policies": [policy] }), "file").expect_err("it is refused");
+        let problems = crate::error::Error::from(refused).to_string();
+        assert!(problems.contains("policies[0].min_adjustment_magnitude (file) is 0"), "{problems}");
+        assert!(problems.contains("policies[0] (file) has no steps"), "{problems}");
     }
 
     #[test]
