@@ -144,10 +144,11 @@ const STRAYS: f64 = 2.0;
 /// How old counts of messages are on average, in seconds: those of SQS are of the last half minute, and their age is not said.
 const AGE: f64 = 15.0;
 
-/// How many messages wait for each task that starts while it is a guess how long one takes: where they take far less, fewer tasks do.
+/// How many messages wait for each task that starts while it is a guess how long one takes. Where that is guessed too long, too many tasks
+/// seem to be needed, and those that run are done before they start.
 const EACH_BY_GUESS: f64 = 2.0;
 
-/// From how many finished messages on what was learned of them is no guess.
+/// From how many finished messages on what they teach is no guess.
 const LEAST_COUNTED: f64 = 20.0;
 
 /// The part of the promise that work may wait for without any more tasks. What is left is for what is not known.
