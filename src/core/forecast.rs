@@ -1,7 +1,8 @@
 //! What demand comes back: a profile of each season, learned from the service's own history and believed only while it earns it.
 //!
 //! A forecast raises the least count before the demand comes, and does nothing else. It is scored at each slot of its season
-//! against persistence (the demand stays what it is), by the mean error over about a season.
+//! against persistence (the demand stays what it is), by the mean error over about a season and by the root of the mean square: by the
+//! latter a batch a day weighs more than the quiet minutes around it.
 //! `docs/policies/forecast.md` has the formulas and what they were measured to do.
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +21,7 @@ pub struct Forecast {
     /// After how many minutes demand may come back, each 5 to 10,080, at most 4 of them: a quarter of an hour, an hour and a day by default.
     #[schemars(length(min = 1, max = 4), extend("uniqueItems" = true), inner(range(min = 5, max = 10_080)))]
     pub periods_mins: Vec<u32>,
-    /// By which part the error has to be below that of persistence before a forecast counts, 0 to 1.
+    /// By which part the mean error, or its root mean square, has to be below that of persistence before a forecast counts, 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_skill: f64,
 }
@@ -80,6 +81,9 @@ pub struct Season {
     pub error: f64,
     /// The mean error of persistence over the same slots, in tasks.
     pub persistence_error: f64,
+    /// The root mean square errors of both, in tasks.
+    #[serde(default)]
+    pub rms_errors: (f64, f64),
     /// The means of the demand, each no further from the profile than a trend goes, and of the profile over the same slots, in tasks:
     /// their ratio is the trend.
     pub trend: (f64, f64),
@@ -99,9 +103,26 @@ pub(super) enum Demand {
 pub(super) struct Expected {
     pub period_mins: u32,
     pub tasks: f64,
+    pub score: Score,
+    pub is_trusted: bool,
+}
+
+/// How far a forecast was from what came, and persistence, in tasks, over about a period.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Score {
     pub error: f64,
     pub persistence_error: f64,
-    pub is_trusted: bool,
+    pub is_rms: bool,
+}
+
+impl Score {
+    /// By which part the error is below that of persistence; 0 where that has none.
+    fn skill(self) -> f64 {
+        match self.persistence_error {
+            none if none <= 0.0 => 0.0,
+            error => 1.0 - self.error / error,
+        }
+    }
 }
 
 /// What configurations are held to is held to here as well, so that a decision ends whatever the rules are.
@@ -202,17 +223,16 @@ impl History {
     /// What is expected from now until the end of the lead by the profile with the most skill, once one was scored for most of its period.
     pub(super) fn expected(&self, rules: &Forecast, now: Timestamp) -> Option<Expected> {
         let scored = self.seasons.iter().filter(|season| season.is_scored());
-        let best = scored.max_by(|one, other| one.skill().total_cmp(&other.skill()))?;
+        let best = scored.max_by(|one, other| one.best_score().skill().total_cmp(&other.best_score().skill()))?;
         let until = now.saturating_add(SignedDuration::from_secs(i64::from(rules.lead_secs()))).unwrap_or(now);
         let slots = minutes(now).div_euclid(best.slot_mins())..=minutes(until).div_euclid(best.slot_mins());
         let tasks = slots.filter_map(|slot| best.tasks.get(best.place(slot * best.slot_mins())).copied().flatten());
-        let Season { period_mins, error, persistence_error, .. } = *best;
+        let score = best.best_score();
         Some(Expected {
-            period_mins,
+            period_mins: best.period_mins,
             tasks: tenths(tasks.fold(0.0, f64::max) * best.trend()),
-            error,
-            persistence_error,
-            is_trusted: rules.min_skill <= best.skill() && error < persistence_error,
+            score,
+            is_trusted: rules.min_skill <= score.skill() && score.error < score.persistence_error,
         })
     }
 }
@@ -227,6 +247,7 @@ impl Season {
             scored: 0,
             error: 0.0,
             persistence_error: 0.0,
+            rms_errors: (0.0, 0.0),
             trend: (0.0, 0.0),
         };
         season.tasks = vec![None; season.slots()];
@@ -240,6 +261,7 @@ impl Season {
             && self.tasks.len() == self.slots()
             && lists.copied().all(fits)
             && [self.slot.1, self.error, self.persistence_error, self.trend.0, self.trend.1].into_iter().all(fits)
+            && <[f64; 2]>::from(self.rms_errors).into_iter().all(fits)
     }
 
     fn slot_mins(&self) -> i64 {
@@ -278,8 +300,12 @@ impl Season {
         self.scored = self.scored.saturating_add(1).min(self.tasks.len() as u32);
         let weight = 1.0 / f64::from(self.scored);
         let towards = |mean: f64, number: f64| thousandths(mean + weight * (number - mean));
-        self.error = towards(self.error, (forecast - demand).abs());
-        self.persistence_error = towards(self.persistence_error, (persisted - demand).abs());
+        let (error, persistence_error) = ((forecast - demand).abs(), (persisted - demand).abs());
+        self.error = towards(self.error, error);
+        self.persistence_error = towards(self.persistence_error, persistence_error);
+        let towards_rms =
+            |mean: f64, number: f64| thousandths((mean.powi(2) * (1.0 - weight) + number.powi(2) * weight).sqrt());
+        self.rms_errors = (towards_rms(self.rms_errors.0, error), towards_rms(self.rms_errors.1, persistence_error));
         // A single burst is no trend.
         let usual = demand.clamp(TREND.0 * profile, TREND.1 * profile);
         self.trend = (towards(self.trend.0, usual), towards(self.trend.1, profile));
@@ -290,12 +316,12 @@ impl Season {
         4 * self.tasks.len() <= 5 * self.scored as usize
     }
 
-    /// By which part its error is below that of persistence; 0 where that has none.
-    fn skill(&self) -> f64 {
-        match self.persistence_error {
-            none if none <= 0.0 => 0.0,
-            error => 1.0 - self.error / error,
-        }
+    /// Its mean error or its root mean square, whichever has more skill.
+    fn best_score(&self) -> Score {
+        let (error, persistence_error) = self.rms_errors;
+        let rms = Score { error, persistence_error, is_rms: true };
+        let mean = Score { error: self.error, persistence_error: self.persistence_error, is_rms: false };
+        if mean.skill() < rms.skill() { rms } else { mean }
     }
 
     /// By how much more was asked for lately than the profile says, which is of several periods.

@@ -114,10 +114,13 @@ pub enum Reason {
         period_mins: u32,
         /// The most tasks that are expected to be needed until the end of the lead.
         expects: f64,
-        /// The forecast's mean error over about a period, in tasks.
+        /// The forecast's mean error over about a period, in tasks, or its root mean square.
         error: f64,
-        /// The mean error of expecting what there was before, in tasks.
+        /// The same of expecting what there was before, in tasks.
         persistence_error: f64,
+        /// Whether they are root mean squares, by which large errors weigh more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rms: bool,
         /// Whether that is enough for it to count.
         trusted: bool,
     },

@@ -22,8 +22,9 @@ impl Case<'_> {
         self.reasons.push(Reason::Forecast {
             period_mins: expected.period_mins,
             expects: expected.tasks,
-            error: expected.error,
-            persistence_error: expected.persistence_error,
+            error: expected.score.error,
+            persistence_error: expected.score.persistence_error,
+            rms: expected.score.is_rms,
             trusted: expected.is_trusted,
         });
         let floor = (expected.tasks.round() as u32).min(self.rules.bounds.max);

@@ -173,6 +173,22 @@ fn noise_is_not_believed() {
 }
 
 #[test]
+fn one_batch_a_day_is_expected_however_uneven_the_rest_of_the_day_is() {
+    let day = |minute: i64| if minute % 1_440 < 10 { Some(200.0) } else { chance(minute / 5).map(|tasks| tasks / 8.0) };
+    let mut service = Service::new(rules(serde_json::json!({ "periods_mins": [1440] })));
+    assert_eq!(
+        raises(&service.play(0..2_580, day)),
+        0,
+        "nothing is believed before it was scored for most of a period"
+    );
+    let third = service.play(2_580..3 * 1_440 + 20, day);
+    let before = |secs: i64| (3 * 86_400 - 60..3 * 86_400).contains(&secs);
+    for (secs, decision) in third.iter().filter(|(secs, _)| before(*secs)) {
+        assert_eq!(decision.desired, 200, "{secs}: {decision:?}");
+    }
+}
+
+#[test]
 fn every_record_has_the_forecasts_error_once_it_has_one() {
     let mut service = Service::new(quarter_hours());
     let decisions = service.play(0..75, batches);
@@ -285,6 +301,7 @@ fn a_profile_that_somebody_else_changed_is_begun_anew() {
         ("tasks", serde_json::json!([1.0])),
         ("error", serde_json::json!(-1.0)),
         ("persistence_error", serde_json::json!(1e300)),
+        ("rms_errors", serde_json::json!([-1.0, 2.0])),
         ("recent", serde_json::json!([1e300])),
         ("period_mins", serde_json::json!(0)),
     ] {
@@ -363,7 +380,7 @@ fn any_rules_and_any_state_are_decided_and_nothing_is_lowered() {
         rules.forecast = Some(Forecast { mode, lead_secs, periods_mins: periods, min_skill });
         let season = serde_json::json!({
             "period_mins": 15, "tasks": tasks, "slot": slot, "recent": tasks[..3], "scored": any() as u32, "trend": trend,
-            "error": errors.0, "persistence_error": errors.1,
+            "error": errors.0, "persistence_error": errors.1, "rms_errors": [errors.1, errors.0],
         });
         let now = at((any() % 100_000) as i64);
         let last = at((any() % 100_000) as i64 - 100);

@@ -33,11 +33,12 @@ impl fmt::Display for Reason {
             Self::Woken { source, load } => write!(f, "load {load} of {source} wakes the service"),
             Self::Asleep { wake_above } => write!(f, "asleep until a load is above {wake_above}"),
             Self::KeptAwake { load, sleep_at } => write!(f, "kept awake by a load of {load}, above {sleep_at}"),
-            Self::Forecast { period_mins, expects, error, persistence_error, trusted } => {
+            Self::Forecast { period_mins, expects, error, persistence_error, rms, trusted } => {
                 let counts = if *trusted { "counts" } else { "does not count" };
+                let measure = if *rms { " (root mean squares)" } else { "" };
                 write!(
                     f,
-                    "the forecast by {period_mins} min expects {expects} tasks and {counts}: it is wrong by {error}, and no forecast by {persistence_error}"
+                    "the forecast by {period_mins} min expects {expects} tasks and {counts}: it is wrong by {error}, and no forecast by {persistence_error}{measure}"
                 )
             }
             Self::RaisedToForecast { wanted, raised_to } => {
