@@ -90,7 +90,14 @@ impl World {
 
     pub async fn add_service(&self, service: &str, desired: i32) {
         let request = self.ecs.create_service().cluster(&self.name).service_name(service).task_definition(&self.name);
-        request.desired_count(desired).launch_type(LaunchType::Ec2).send().await.expect("a service can be made");
+        let made = request.desired_count(desired).launch_type(LaunchType::Ec2).send().await;
+        // One whose answer was lost is there when the client asks again, which the emulator refuses.
+        if let Err(error) = made {
+            let request = self.ecs.describe_services().cluster(&self.name).services(service);
+            let seen = request.send().await.expect("services can be described");
+            let count = seen.services().first().map(|made| made.desired_count());
+            assert_eq!(count, Some(desired), "a service can be made: {error:?}");
+        }
     }
 
     pub fn url(&self) -> String {
