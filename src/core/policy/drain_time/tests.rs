@@ -160,15 +160,17 @@ fn tasks_that_are_on_their_way_are_not_asked_for_again() {
 fn more_that_waits_never_asks_for_fewer() {
     let mut dice = Dice(4);
     for _ in 0..5_000 {
-        let policy = dice.of(&[60, 300]);
-        let policy = self::policy(&format!(r#"{{"target_wait_secs": {policy}}}"#));
+        let (wait, told) = (dice.of(&[60, 300]), dice.of(&["", r#", "service_secs": 5"#]));
+        let policy = policy(&format!(r#"{{"target_wait_secs": {wait}{told}}}"#));
         let (secs, memory) = course(&mut dice, &policy);
         let (tasks, later) = (dice.below(60) as u32, dice.of(&[0, 5, 15, 70, 500]));
         let (less, more) = (dice.below(500), dice.below(500));
         let of = |waiting: u64| work(waiting as f64, Some(f64::from(tasks)), at(secs + later));
         let (fewer, _) = ask(&policy, of(less), (tasks, tasks), Some(memory.clone()));
         let (many, _) = ask(&policy, of(less + more), (tasks, tasks), Some(memory));
-        assert!(fewer.wants <= many.wants, "{less} waiting: {fewer:?}; {more} more: {many:?}");
+        // Also before what is needed is limited by what would find work.
+        let is_so = fewer.wants <= many.wants && needs(fewer) <= needs(many);
+        assert!(is_so, "{less} waiting: {fewer:?}; {more} more: {many:?}");
     }
 }
 
