@@ -160,7 +160,7 @@ fn tasks_that_are_on_their_way_are_not_asked_for_again() {
 fn more_that_waits_never_asks_for_fewer() {
     let mut dice = Dice(4);
     for _ in 0..5_000 {
-        let (wait, told) = (dice.of(&[60, 300]), dice.of(&["", r#", "service_secs": 5"#]));
+        let (wait, told) = (dice.of(&[60, 300, 3_600]), dice.of(&["", r#", "service_secs": 5"#]));
         let policy = policy(&format!(r#"{{"target_wait_secs": {wait}{told}}}"#));
         let (secs, memory) = course(&mut dice, &policy);
         let (tasks, later) = (dice.below(60) as u32, dice.of(&[0, 5, 15, 70, 500]));
