@@ -5,7 +5,9 @@ and one which names the cluster is allowed, and knows no `ecs:cluster`. Here cal
 on those, as AWS does. It also forgets which tasks are protected, and has no Application Auto Scaling: both are kept here.
 """
 
+import gc
 import json
+import threading
 import time
 
 from ministack import app
@@ -114,5 +116,16 @@ iam_actions.SERVICE_TO_IAM_NAMESPACE["application-autoscaling"] = "application-a
 router.SERVICE_PATTERNS["application-autoscaling"] = {"target_prefixes": ["AnyScaleFrontendService"]}
 app.SERVICE_HANDLERS["application-autoscaling"] = auto_scaling
 
+
+def collect_garbage():
+    while True:
+        time.sleep(1)
+        gc.collect()
+
+
 if __name__ == "__main__":
+    # It lists its records with `list(records.items())` beside threads that add some. Up to Python 3.11 the collector may run amid that,
+    # and a finalizer let another thread go on: "dictionary changed size during iteration". On a thread of its own it cannot.
+    gc.disable()
+    threading.Thread(target=collect_garbage, daemon=True).start()
     app.main()
