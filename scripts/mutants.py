@@ -2,17 +2,20 @@
 """Shows that safety tests can fail: breaks the code as tests/mutations/*.json say and runs the test that must notice.
 
 Usage: scripts/mutants.py [NAME...]     all mutations, or those named
+       scripts/mutants.py --tested      all, where the tests have just passed: of each module only one is run with sound code
 
-The code is broken in copies below the target folder, one for each processor, never in the checkout. Each has a target folder of its
-own, in which the dependencies are links to those of the checkout's build, which spares building them again. A copy is built once,
-with all mutations in it: a function that some of them break has its body once for each, and a file beside the copy names those
-that are in force. With none in force the tests must pass, or they would show nothing. What is no part of a function's body, or does not
-compile as such a choice (a script, a constant, a body of an unnamed type), is broken in the text, one build for each. Sources and
-targets know nothing of each other, so that one mutation of each of them is tried at once, where a test of its own notices it. Tests that
-need servers find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or fails with sound code.
+The code is broken in a copy below the target folder, never in the checkout. Its dependencies are links to those of the checkout's
+build, which spares building them again. It is built once, with all mutations in it: a function that some of them break has its body once
+for each, a shell script its command, and a file beside the copy names those that are in force. With none in force the tests must pass, or
+they would show nothing. Further copies run them, with that build's executables, in which it puts its own paths. What is no
+part of a function's body, or does not compile as such a choice (a constant, a body of an unnamed type), is broken in the text, one build
+for each. Sources and targets know nothing of each other, so that one mutation of each of them is tried at once, where a test of its own
+notices it. Tests that need servers find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or
+fails with sound code.
 """
 
 import concurrent.futures
+import itertools
 import json
 import os
 import pathlib
@@ -29,7 +32,8 @@ import tree_sitter_rust
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
-WORKERS = min(os.cpu_count() or 1, 4)
+# Tests against servers wait a good part of their time.
+WORKERS = min((os.cpu_count() or 1) + 1, 4)
 # How many mutations of sources and targets are tried at once in one copy.
 AT_ONCE = 4
 RUST = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
@@ -109,25 +113,27 @@ def with_choices(text, mutations):
     return "".join(made), lines
 
 
+def with_shell_choices(text, mutations, in_force):
+    """The same of a shell script, whose mutations break one command each."""
+    for command in {it["find"] for it in mutations}:
+        choices = ""
+        for it in [it for it in mutations if it["find"] == command]:
+            # Without another process: there may be none.
+            is_broken = f"""while read -r it && [ "$it" != {it["name"]} ]; do :; done <'{in_force}'; [ "$it" = {it["name"]} ]"""
+            choices += f"if {is_broken}; then {it['replace']}; el"
+        text = text.replace(command, f"{{ {choices}se {command}; fi; }}")
+    return text, {it["name"]: range(0) for it in mutations}
+
+
 class Copy:
-    """A copy of the checkout, and a target folder for it."""
+    """A copy of the checkout, and of what is built of it."""
 
     def __init__(self, number):
-        self.code = TARGET / "mutants" / str(number) / "code"
-        self.target = TARGET / "mutants" / str(number) / "target"
-        self.in_force = TARGET / "mutants" / str(number) / "in-force"
+        self.home = TARGET / "mutants" / str(number)
+        self.code = self.home / "code"
+        self.target = self.home / "target"
+        self.in_force = self.home / "in-force"
         self.executables = {}
-
-    def prepare(self):
-        self.copy_checkout()
-        shutil.rmtree(self.target, ignore_errors=True)
-        for folder, folders, files in os.walk(TARGET / "debug"):
-            folders[:] = [name for name in folders if name != "incremental" and not name.startswith(OWN)]
-            to = self.target / "debug" / pathlib.Path(folder).relative_to(TARGET / "debug")
-            to.mkdir(parents=True)
-            for name in files:
-                if not name.startswith(OWN):
-                    os.link(pathlib.Path(folder) / name, to / name)
 
     def copy_checkout(self):
         """Copies what git knows or would know."""
@@ -141,17 +147,37 @@ class Copy:
         # What scripts/test installed, which tests start.
         (self.code / ".tools").symlink_to(ROOT / ".tools")
 
-    def cargo(self, *arguments):
-        command = ["cargo", arguments[0], "--locked", "--quiet", "--features", "full", *arguments[1:]]
-        return run(command, self.code, CARGO_TARGET_DIR=str(self.target), CARGO_PROFILE_DEV_DEBUG="0")
+    def test(self, where, *tests):
+        return run([self.executables["it" if where == "it" else "tidegate"], "--exact", *tests], self.code)
+
+    def choose(self, *mutations):
+        self.in_force.write_text("".join(it["name"] + "\n" for it in mutations))
+
+
+class Builder(Copy):
+    """The copy in which cargo builds, with the dependencies of the checkout's own build."""
+
+    def link_dependencies(self):
+        shutil.rmtree(self.target, ignore_errors=True)
+        for folder, folders, files in os.walk(TARGET / "debug"):
+            folders[:] = [name for name in folders if name != "incremental" and not name.startswith(OWN)]
+            to = self.target / "debug" / pathlib.Path(folder).relative_to(TARGET / "debug")
+            to.mkdir(parents=True)
+            for name in files:
+                if not name.startswith(OWN):
+                    os.link(pathlib.Path(folder) / name, to / name)
 
     def write_choices(self, mutations):
         """Writes all mutations into the code as choices; returns the lines of each, by file."""
         lines = {}
-        for name in {it["file"] for it in mutations if it["file"].endswith(".rs")}:
-            text, lines[name] = with_choices((ROOT / name).read_text(), [it for it in mutations if it["file"] == name])
-            # The library knows itself by its own name only so.
+        for name in {it["file"] for it in mutations}:
+            text, some = (ROOT / name).read_text(), [it for it in mutations if it["file"] == name]
+            if name.endswith(".rs"):
+                text, lines[name] = with_choices(text, some)
+            else:
+                text, lines[name] = with_shell_choices(text, some, self.in_force)
             (self.code / name).write_text(text)
+        # The library knows itself by its own name only so.
         library = self.code / "src" / "lib.rs"
         head = "extern crate self as tidegate;\n"
         sound = library.read_text()
@@ -159,30 +185,75 @@ class Copy:
         library.write_text(sound[:inner] + head + sound[inner:] + SWITCH % self.in_force)
         return lines
 
-    def build(self):
-        """Builds the tests; returns the errors' places, or nothing where it succeeds."""
-        done = self.cargo("test", "--lib", "--test", "it", "--no-run", "--message-format=json")
+    def build(self, *what):
+        """Builds tests; returns the errors, or nothing where it succeeds."""
+        command = ["cargo", "test", "--locked", "--quiet", "--features", "full", "--no-run", "--message-format=json", *what]
+        done = run(command, self.code, CARGO_TARGET_DIR=str(self.target), CARGO_PROFILE_DEV_DEBUG="0")
         messages = [json.loads(line) for line in done.output.splitlines() if line.startswith("{")]
         for it in messages:
             if it.get("executable") and it["profile"]["test"]:
                 self.executables["it" if it["target"]["kind"] == ["test"] else it["target"]["name"]] = it["executable"]
         errors = [it["message"] for it in messages if it["reason"] == "compiler-message" and it["message"]["level"] == "error"]
-        places = [(span["file_name"], span["line_start"]) for it in errors for span in it["spans"] if span["is_primary"]]
-        if done.status != 0 and not places:
+        if done.status != 0 and not errors:
             sys.exit(f"the copy cannot be built:\n{done.output[-4000:]}")
-        return places
+        return errors
 
-    def test(self, where, *tests):
-        return run([self.executables["it" if where == "it" else "tidegate"], "--exact", *tests], self.code)
+    def build_with_choices(self, mutations):
+        """Builds with as many mutations as compile as choices, and returns those."""
+        chosen = mutations
+        while True:
+            self.copy_checkout()
+            lines = self.write_choices(chosen)
+            errors = self.build("--lib", "--test", "it")
+            if not errors:
+                return [it for it in chosen if it["name"] in lines[it["file"]]]
+            places = [(span["file_name"], span["line_start"]) for it in errors for span in it["spans"] if span["is_primary"]]
+            faulty = {name for file, line in places for name, range_ in lines.get(file, {}).items() if line in range_}
+            if not faulty:
+                sys.exit(f"the copy cannot be built: errors at {places}")
+            print(f"no choice, but a build of its own: {' '.join(sorted(faulty))}", flush=True)
+            chosen = [it for it in chosen if it["name"] not in faulty]
 
-    def choose(self, *mutations):
-        self.in_force.write_text("".join(it["name"] + "\n" for it in mutations))
+    def try_text(self, mutation):
+        """Returns what is wrong with a mutation that is broken in the text, or nothing if its test noticed."""
+        self.choose()
+        path = self.code / mutation["file"]
+        text = path.read_text()
+        try:
+            path.write_text(text.replace(mutation["find"], mutation["replace"]))
+            errors = self.build(*(["--lib"] if mutation["where"] == "lib" else ["--test", "it"]))
+        finally:
+            path.write_text(text)
+        if errors:
+            return {mutation["name"]: "the broken code does not compile:\n" + "\n".join(it["rendered"] for it in errors)[-2000:]}
+        return {mutation["name"]: why_not(mutation, self.test(mutation["where"], mutation["test"]))}
 
-    def sound_code_passes(self, mutations):
-        """Runs the tests with sound code: one that fails anyway shows nothing."""
+
+class Runner(Copy):
+    """A copy in which tests run, with what the builder has built."""
+
+    def take(self, builder):
+        """Copies the builder's executables, in which all paths below its home become those below this one's."""
+        self.copy_checkout()
+        old, new = os.fsencode(builder.home), os.fsencode(self.home)
+        if len(old) != len(new):
+            sys.exit(f"{old} and {new} are not of one length")
+        shutil.rmtree(self.target, ignore_errors=True)
+        made = set(map(pathlib.Path, builder.executables.values()))
+        for path in made | {it for it in (builder.target / "debug").iterdir() if it.is_file() and os.access(it, os.X_OK)}:
+            to = self.target / path.relative_to(builder.target)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_bytes(path.read_bytes().replace(old, new))
+            to.chmod(0o755)
+        self.executables = {name: path.replace(os.fsdecode(old), os.fsdecode(new)) for name, path in builder.executables.items()}
+
+    def sound_code_passes(self, mutations, is_tested):
+        """Runs the tests with sound code, or one of each module: one that fails anyway shows nothing."""
         self.choose()
         for where in ["lib", "it"]:
             tests = sorted({it["test"] for it in mutations if it["where"] == where})
+            if is_tested:
+                tests = sorted({it.rsplit("::", 1)[0]: it for it in tests}.values())
             done = self.test(where, *tests) if tests else None
             if done and (done.status != 0 or f"running {len(tests)} test" not in done.output):
                 print(f"tests that fail or are missing with sound code:\n{done.output}")
@@ -195,21 +266,6 @@ class Copy:
         with concurrent.futures.ThreadPoolExecutor(len(batch)) as pool:
             done = pool.map(lambda it: self.test(it["where"], it["test"]), batch)
             return {it["name"]: why_not(it, how) for it, how in zip(batch, done)}
-
-    def try_text(self, mutation):
-        """Like `try_choices`, for one that is broken in the text."""
-        self.choose()
-        path = self.code / mutation["file"]
-        text = path.read_text()
-        try:
-            path.write_text(text.replace(mutation["find"], mutation["replace"]))
-            kind = ["--lib"] if mutation["where"] == "lib" else ["--test", "it"]
-            done = self.cargo("test", *kind, "--", "--exact", mutation["test"])
-        finally:
-            path.write_text(text)
-        if "error: could not compile" in done.output:
-            return {mutation["name"]: "the broken code does not compile:\n" + done.output[-2000:]}
-        return {mutation["name"]: why_not(mutation, done)}
 
 
 def why_not(mutation, done):
@@ -246,22 +302,6 @@ def in_batches(mutations):
     return batches
 
 
-def build_with_choices(copy, mutations):
-    """Builds a copy with as many mutations as compile as choices, and returns those."""
-    chosen = mutations
-    while True:
-        copy.copy_checkout()
-        lines = copy.write_choices(chosen)
-        places = copy.build()
-        if not places:
-            return [it for it in chosen if it["name"] in lines.get(it["file"], {})]
-        faulty = {name for file, line in places for name, range_ in lines.get(file, {}).items() if line in range_}
-        if not faulty:
-            sys.exit(f"the copy cannot be built: errors at {places}")
-        print(f"no choice, but a build of their own: {' '.join(sorted(faulty))}", flush=True)
-        chosen = [it for it in chosen if it["name"] not in faulty]
-
-
 def all_mutations():
     lists = sorted((ROOT / "tests" / "mutations").glob("*.json"))
     mutations = [mutation for path in lists for mutation in json.loads(path.read_text())]
@@ -273,41 +313,36 @@ def all_mutations():
 
 
 def main():
-    names = sys.argv[1:]
+    is_tested = sys.argv[1:] == ["--tested"]
+    names = [] if is_tested else sys.argv[1:]
     wanted = [it for it in all_mutations() if not names or it["name"] in names]
-    copies = [Copy(number) for number in range(min(WORKERS, max(1, len(wanted))))]
-    for copy in copies:
-        copy.prepare()
-    choices = build_with_choices(copies[0], wanted)
-    free, waiting = queue.SimpleQueue(), copies[1:]
-    free.put(copies[0])
+    builder, runners = Builder(0), [Runner(1 + number) for number in range(min(WORKERS, max(1, len(wanted))))]
+    builder.link_dependencies()
+    choices = builder.build_with_choices(wanted)
+    free = queue.SimpleQueue()
+    for runner in runners:
+        runner.take(builder)
+        free.put(runner)
 
-    def ready(copy):
-        if build_with_choices(copy, choices) != choices:
-            sys.exit("two copies differ")
-        free.put(copy)
-
-    def tried(work):
-        copy = free.get()
+    def tried(batch):
+        runner = free.get()
         try:
-            return work(copy)
+            return runner.try_choices(batch)
         finally:
-            free.put(copy)
+            free.put(runner)
 
     failures, count = [], 0
-    with concurrent.futures.ThreadPoolExecutor(len(copies) + 1) as pool:
-        others = [pool.submit(ready, it) for it in waiting]
-        if not tried(lambda copy: copy.sound_code_passes(wanted)):
-            failures.append("tests with sound code")
-        works = [lambda copy, it=it: copy.try_choices(it) for it in in_batches(choices)]
-        works += [lambda copy, it=it: copy.try_text(it) for it in wanted if it not in choices]
-        for done in concurrent.futures.as_completed([pool.submit(tried, it) for it in works]):
-            for name, why in done.result().items():
-                count += not why
-                failures += [f"{name}: {why}"] if why else []
-                print(f"{'FAILED ' if why else 'noticed'} {name}{f': {why}' if why else ''}", flush=True)
-        for it in others:
-            it.result()
+    if not runners[0].sound_code_passes(wanted, is_tested):
+        failures.append("tests with sound code")
+    with concurrent.futures.ThreadPoolExecutor(len(runners)) as pool:
+        # There is one builder, so that one thread has all of those, while the others go on.
+        built = pool.submit(lambda: [builder.try_text(it) for it in wanted if it not in choices])
+        works = [pool.submit(tried, it) for it in in_batches(choices)]
+        results = itertools.chain((it.result() for it in concurrent.futures.as_completed(works)), (it for it in built.result()))
+        for name, why in itertools.chain.from_iterable(it.items() for it in results):
+            count += not why
+            failures += [f"{name}: {why}"] if why else []
+            print(f"{'FAILED ' if why else 'noticed'} {name}{f': {why}' if why else ''}", flush=True)
     for line in failures:
         print(f"FAILED  {line}")
     print(f"mutations: {count} noticed, {len(failures)} failed")
