@@ -75,7 +75,8 @@ apt_install() {
   echo "installing $* with apt-get" >&2
   local try
   for try in 1 2; do
-    apt-get update -qq &&
+    # The lists of packages once for each script, unless they are what was wrong.
+    { [[ $try == 1 && -n ${has_lists-} ]] || apt-get update -qq; } && has_lists=yes &&
       DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null &&
       return
     echo "apt-get failed (attempt $try of 2)" >&2
