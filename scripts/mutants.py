@@ -327,7 +327,7 @@ def main():
     def tried(batch):
         runner = free.get()
         try:
-            return runner.try_choices(batch)
+            return [runner.try_choices(batch)]
         finally:
             free.put(runner)
 
@@ -336,9 +336,9 @@ def main():
         failures.append("tests with sound code")
     with concurrent.futures.ThreadPoolExecutor(len(runners)) as pool:
         # There is one builder, so that one thread has all of those, while the others go on.
-        built = pool.submit(lambda: [builder.try_text(it) for it in wanted if it not in choices])
-        works = [pool.submit(tried, it) for it in in_batches(choices)]
-        results = itertools.chain((it.result() for it in concurrent.futures.as_completed(works)), (it for it in built.result()))
+        works = [pool.submit(lambda: [builder.try_text(it) for it in wanted if it not in choices])]
+        works += [pool.submit(tried, it) for it in in_batches(choices)]
+        results = itertools.chain.from_iterable(it.result() for it in concurrent.futures.as_completed(works))
         for name, why in itertools.chain.from_iterable(it.items() for it in results):
             count += not why
             failures += [f"{name}: {why}"] if why else []

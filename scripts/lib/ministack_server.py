@@ -119,7 +119,7 @@ app.SERVICE_HANDLERS["application-autoscaling"] = auto_scaling
 
 def collect_garbage():
     while True:
-        time.sleep(1)
+        time.sleep(10)
         gc.collect()
 
 
