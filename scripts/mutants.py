@@ -2,12 +2,11 @@
 """Shows that safety tests can fail: breaks the code as tests/mutations/*.json say and runs the test that must notice.
 
 Usage: scripts/mutants.py [NAME...]     all mutations, or those named
-       scripts/mutants.py --tested      all, where the tests have just passed: of each module only one is run with sound code
 
 The code is broken in a copy below the target folder, never in the checkout. Its dependencies are links to those of the checkout's
 build, which spares building them again. It is built once, with all mutations in it: a function that some of them break has its body once
 for each, a shell script its command, and a file beside the copy names those that are in force. With none in force the tests must pass, or
-they would show nothing. Further copies run them, with that build's executables, in which it puts its own paths. What is no
+they would show nothing. One copy for each processor runs them, with that build's executables, in which it puts its own paths. What is no
 part of a function's body, or does not compile as such a choice (a constant, a body of an unnamed type), is broken in the text, one build
 for each. Sources and targets know nothing of each other, so that one mutation of each of them is tried at once, where a test of its own
 notices it. Tests that need servers find them as scripts/test leaves them in the environment. Exits with 1 if a test does not notice, or
@@ -32,8 +31,7 @@ import tree_sitter_rust
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
-# Tests against servers wait a good part of their time.
-WORKERS = min((os.cpu_count() or 1) + 1, 4)
+WORKERS = min(os.cpu_count() or 1, 4)
 # How many mutations of sources and targets are tried at once in one copy.
 AT_ONCE = 4
 RUST = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
@@ -247,13 +245,11 @@ class Runner(Copy):
             to.chmod(0o755)
         self.executables = {name: path.replace(os.fsdecode(old), os.fsdecode(new)) for name, path in builder.executables.items()}
 
-    def sound_code_passes(self, mutations, is_tested):
-        """Runs the tests with sound code, or one of each module: one that fails anyway shows nothing."""
+    def sound_code_passes(self, mutations):
+        """Runs the tests with sound code: one that fails anyway shows nothing."""
         self.choose()
         for where in ["lib", "it"]:
             tests = sorted({it["test"] for it in mutations if it["where"] == where})
-            if is_tested:
-                tests = sorted({it.rsplit("::", 1)[0]: it for it in tests}.values())
             done = self.test(where, *tests) if tests else None
             if done and (done.status != 0 or f"running {len(tests)} test" not in done.output):
                 print(f"tests that fail or are missing with sound code:\n{done.output}")
@@ -313,8 +309,7 @@ def all_mutations():
 
 
 def main():
-    is_tested = sys.argv[1:] == ["--tested"]
-    names = [] if is_tested else sys.argv[1:]
+    names = sys.argv[1:]
     wanted = [it for it in all_mutations() if not names or it["name"] in names]
     builder, runners = Builder(0), [Runner(1 + number) for number in range(min(WORKERS, max(1, len(wanted))))]
     builder.link_dependencies()
@@ -332,7 +327,7 @@ def main():
             free.put(runner)
 
     failures, count = [], 0
-    if not runners[0].sound_code_passes(wanted, is_tested):
+    if not runners[0].sound_code_passes(wanted):
         failures.append("tests with sound code")
     with concurrent.futures.ThreadPoolExecutor(len(runners)) as pool:
         # There is one builder, so that one thread has all of those, while the others go on.

@@ -30,7 +30,7 @@ install_tool() {
     cmp -s "$pins" "$venv/installed.txt" && exit 0
     echo "installing $name into .tools/$name" >&2
     make_venv "$venv"
-    local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet install --no-compile --requirement "$pins")
+    local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet install --requirement "$pins")
     "${pip[@]}" || "${pip[@]}" || fail "cannot install $name: see pip's message above"
     cp "$pins" "$venv/installed.txt"
   ) 9>"$tools_dir/$name.lock"
